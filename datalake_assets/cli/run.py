@@ -1,0 +1,71 @@
+"""`datalake run` and `datalake exec`: one job, or any command, with the lake running.
+
+Nothing is decided here; the stack is in `stack.py`, running a job in `jobs.py`.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+
+import click
+
+from datalake_assets.cli.demo import require_demo
+from datalake_assets.cli.stack import Stack, demo_stack, lake_stack
+from datalake_assets.settings import load_settings
+
+
+@contextmanager
+def chosen_stack(*, demo: bool) -> Iterator[Stack]:
+    """The operator's lake, or the demo lake as it was filled last."""
+    settings = load_settings()
+    if not demo:
+        with lake_stack(settings, with_dagster=True) as stack:
+            yield stack
+        return
+    memory = require_demo(settings)
+    with demo_stack(
+        settings, fresh=False, preset=memory.preset, scenario_start=memory.first_day, flavour=memory.flavour
+    ) as stack:
+        yield stack
+
+
+@click.command("run")
+@click.argument("job")
+@click.option("--date", "load_date", type=click.DateTime(["%Y-%m-%d"]), help="Load date; today if left out.")
+@click.option("--quiet", is_flag=True, help="Only say how it ended.")
+@click.option("--demo", is_flag=True, help="On the demo lake and its simulated sources.")
+def run_command(job: str, load_date: datetime | None, quiet: bool, demo: bool) -> None:
+    """Run JOB (such as term_daily) for one load date in this process.
+
+    Example: datalake run term_daily --date 2026-01-31
+    """
+    with chosen_stack(demo=demo) as stack:
+        from datalake_assets.cli.jobs import run_job
+
+        day: date = load_date.date() if load_date else stack.settings.clock.today()
+        outcome = run_job(job, day, quiet=quiet)
+    for step, message in outcome.failures.items():
+        click.echo(click.style(f"{step}: ", fg="red") + message, err=True)
+    for text in outcome.failed_checks:
+        click.echo(click.style("check failed: ", fg="red") + text, err=True)
+    click.echo(f"{job} {day}: {'succeeded' if outcome.succeeded else 'FAILED'} (run {outcome.run_id})")
+    sys.exit(0 if outcome.succeeded else 1)
+
+
+@click.command("exec", context_settings={"ignore_unknown_options": True})
+@click.option("--demo", is_flag=True, help="On the demo lake and its simulated sources.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_command(command: tuple[str, ...], demo: bool) -> None:
+    """Run COMMAND with PostgreSQL, its tables and Dagster's home ready.
+
+    Example: datalake exec -- dagster asset list -m datalake_assets.definitions
+    """
+    with chosen_stack(demo=demo):
+        program = shutil.which(command[0], path=str(Path(sys.executable).parent)) or shutil.which(command[0])
+        if program is None:
+            raise click.ClickException(f"There is no program {command[0]!r}.")
+        sys.exit(subprocess.run([program, *command[1:]], check=False).returncode)  # noqa: S603 - that is the point

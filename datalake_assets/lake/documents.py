@@ -1,0 +1,191 @@
+"""From one object a source answered with to one row of landing: cleaned, checked, keyed, digested.
+
+A document that cannot be kept becomes a quarantined answer with the rule it breaks; it never stops its
+neighbours. Sensitive keys are gone before anything else happens to a document. Where documents come from
+(`sources/`) and how snapshots are written (`landing.py`) do not belong here.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from datalake_assets import exact_json
+from datalake_assets.entities import SENSITIVE_KEYS, Column, Entity
+from datalake_assets.exact_json import JsonValue
+from datalake_assets.lake.canonical import canonical, digest
+from datalake_assets.lake.outcomes import Outcome
+
+DUPLICATE_DOCUMENT: Final = "duplicate_document"
+"""Rule that a document breaks by sharing its key with another one; nothing is wrong with itself."""
+
+KeyValue = str | int | None
+Key = tuple[KeyValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One row of landing.
+
+    Attributes:
+        key: Values of the entity's key columns; a part is None when a quarantined document does not tell it.
+        outcome: What became of the key.
+        source: Pointer to where the answer came from: endpoint, request, ordinal; no personal data.
+        digest: Digest of the document, for outcome `data`.
+        document: The cleaned document as UTF-8 JSON; for a quarantined one, whatever can be kept of it.
+        rule: Name of the rule a quarantined document breaks, or the kind of failure.
+        reason: The same as a sentence, without values of the document.
+    """
+
+    key: Key
+    outcome: Outcome
+    source: str
+    digest: bytes | None = None
+    document: bytes | None = None
+    rule: str | None = None
+    reason: str | None = None
+
+    @property
+    def keyed(self) -> bool:
+        """Whether every part of the key is known."""
+        return None not in self.key
+
+
+def judge(entity: Entity, value: JsonValue, source: str) -> Answer:
+    """Turn one object of an answer into a row of landing.
+
+    Returns:
+        An answer with outcome `data` or `quarantined`.
+    """
+    document = without_sensitive_keys(value)
+    key = key_of(entity, document)
+    broken = _broken_rule(entity, document, key)
+    if broken is None:
+        return Answer(
+            key=key,
+            outcome=Outcome.DATA,
+            source=source,
+            digest=digest(document, entity.ordered),
+            document=exact_json.dumps(document),
+        )
+    rule, reason = broken
+    return Answer(
+        key=key,
+        outcome=Outcome.QUARANTINED,
+        source=source,
+        document=exact_json.dumps_ascii(document),
+        rule=rule,
+        reason=reason,
+    )
+
+
+def unusable(entity: Entity, rule: str, reason: str, source: str) -> Answer:
+    """A quarantined row for a part of an answer that is no document at all."""
+    return Answer(key=(None,) * len(entity.key), outcome=Outcome.QUARANTINED, source=source, rule=rule, reason=reason)
+
+
+def settle_duplicates(answers: Iterable[Answer], entity: Entity) -> Iterator[Answer]:
+    """Leave one answer a key.
+
+    Equal documents collapse into one. Of different ones the first in canonical order is kept and the others
+    are quarantined, so that the choice does not depend on the order of the answer. A key of which any document
+    is quarantined keeps its last state: its other documents are quarantined too.
+    """
+    keyed: dict[Key, list[Answer]] = {}
+    for answer in answers:
+        if answer.keyed:
+            keyed.setdefault(answer.key, []).append(answer)
+        else:
+            yield answer
+    for group in keyed.values():
+        if len(group) == 1:
+            yield group[0]
+        else:
+            yield from _settle(group, entity)
+
+
+def _settle(group: list[Answer], entity: Entity) -> Iterator[Answer]:
+    distinct: dict[bytes | None, Answer] = {}
+    for answer in sorted(group, key=lambda answer: answer.document or b""):
+        if answer.outcome is Outcome.DATA:
+            distinct.setdefault(answer.digest, answer)
+    refused = [answer for answer in group if answer.outcome is not Outcome.DATA]
+    ranked = sorted(
+        distinct.values(),
+        key=lambda answer: canonical(exact_json.loads(answer.document or b"null"), entity.ordered),
+    )
+    yield from refused
+    if not refused and ranked:
+        yield ranked.pop(0)
+    yield from map(as_duplicate, ranked)
+
+
+def as_duplicate(answer: Answer) -> Answer:
+    """A good document in quarantine, because another one of its key is kept."""
+    return replace(
+        answer,
+        outcome=Outcome.QUARANTINED,
+        digest=None,
+        rule=DUPLICATE_DOCUMENT,
+        reason="The answer holds several different documents with this key.",
+    )
+
+
+def without_sensitive_keys(value: JsonValue) -> JsonValue:
+    """Remove `SENSITIVE_KEYS` at any depth and in any letter case."""
+    if isinstance(value, dict):
+        kept = {
+            key: without_sensitive_keys(member) for key, member in value.items() if key.lower() not in SENSITIVE_KEYS
+        }
+        return exact_json.DuplicateKeys(kept) if isinstance(value, exact_json.DuplicateKeys) else kept
+    if isinstance(value, list):
+        return [without_sensitive_keys(item) for item in value]
+    return value
+
+
+def key_of(entity: Entity, document: JsonValue) -> Key:
+    """The key of a document; a part that is missing or of the wrong form is None."""
+    return tuple(_key_part(column, document) for column in entity.key)
+
+
+def value_at(document: JsonValue, path: tuple[str, ...]) -> JsonValue:
+    """The value at a path of member names, or None if there is none."""
+    for name in path:
+        if not isinstance(document, dict):
+            return None
+        document = document.get(name)
+    return document
+
+
+def _key_part(column: Column, document: JsonValue) -> KeyValue:
+    value = value_at(document, column.path)
+    if column.type == "integer":
+        if isinstance(value, str) and value.strip().isdecimal():
+            value = int(value)
+        fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+        return value if fits else None
+    if not isinstance(value, str) or not value.strip() or exact_json.defects(value):
+        return None
+    text = value.strip()
+    return text if column.max_length is None or len(text) <= column.max_length else None
+
+
+def _broken_rule(entity: Entity, document: JsonValue, key: Key) -> tuple[str, str] | None:
+    if not isinstance(document, dict):
+        return "not_an_object", "The document is not a JSON object."
+    if defect := exact_json.defects(document):
+        return defect, f"The document holds what the lake cannot keep: {defect.replace('_', ' ')}."
+    for column, part in zip(entity.key, key, strict=True):
+        if part is None:
+            return (
+                "unusable_key",
+                f"Key column {column.name} is missing, empty, too long or of the wrong type.",
+            )
+    for column in entity.columns:
+        value = value_at(document, column.path)
+        if column.type != "varchar" or value is None:
+            continue
+        if not isinstance(value, str):
+            return "wrong_type", f"Column {column.name} is no text."
+        if column.max_length is not None and len(value.rstrip(" ")) > column.max_length:
+            return "too_long", f"Column {column.name} is longer than {column.max_length} characters."
+    return None

@@ -1,0 +1,65 @@
+"""How much may be missing from a load before it is refused.
+
+A guard compares counts and raises; it never changes anything. The defaults stand in `settings.py`, permission
+to pass a guard for once in `ops.guard_override` (`datalake allow`).
+"""
+
+from dataclasses import dataclass
+
+from datalake_assets.lake.outcomes import Outcomes
+from datalake_assets.lake.slices import LoadError
+
+
+class IntolerableError(LoadError):
+    """Too much of an answer is missing for it to be trusted."""
+
+
+class VolumeGuardError(LoadError):
+    """A load would remove more than a night may."""
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Shares (0 to 1) beyond which a load is refused.
+
+    Attributes:
+        failed: Keys without a trustworthy answer, of the keys asked.
+        quarantined: Documents that could not be kept, of the keys asked.
+        removed: Keys removed by one load, of the keys alive before it.
+    """
+
+    failed: float
+    quarantined: float
+    removed: float
+
+    def check_outcomes(self, outcomes: Outcomes, where: str) -> None:
+        """Refuse an answer of which too much is missing.
+
+        Raises:
+            IntolerableError: A share is beyond its tolerance.
+        """
+        for count, allowed, name, variable in (
+            (outcomes.failed, self.failed, "without a trustworthy answer", "LAKE_MAX_FAILED_SHARE"),
+            (outcomes.quarantined, self.quarantined, "in quarantine", "LAKE_MAX_QUARANTINED_SHARE"),
+        ):
+            if count > allowed * outcomes.asked:
+                raise IntolerableError(
+                    f"{count} of {outcomes.asked} keys are {name}; at most {allowed:.1%} may be.",
+                    where=where,
+                    todo="Look at `datalake quarantine list` and at the source, then materialise the landing partition "
+                    f"again; or raise {variable} knowingly.",
+                )
+
+    def check_removal(self, removed: int, alive: int, where: str) -> None:
+        """Refuse a load that removes too much at once. One key may always go.
+
+        Raises:
+            VolumeGuardError: The share is beyond its tolerance.
+        """
+        if removed > max(1, self.removed * alive):
+            raise VolumeGuardError(
+                f"This load would remove {removed} of {alive} keys; at most {self.removed:.0%} may go at once.",
+                where=where,
+                todo="Make sure with the source that they are really gone, then permit this one load with "
+                '`datalake allow ASSET PARTITION volume --reason "..."` and materialise it again.',
+            )

@@ -1,0 +1,158 @@
+"""Questions to the history of one key: what it was on a date, and which field changed when, by which run.
+
+Reads the raw table only; nothing is written here.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import asyncpg
+
+from datalake_assets import exact_json
+from datalake_assets.entities import Entity
+from datalake_assets.exact_json import JsonValue
+from datalake_assets.lake.canonical import canonical
+from datalake_assets.lake.slices import LoadError
+from datalake_assets.statements import statement
+
+
+@dataclass(frozen=True)
+class State:
+    """A document as it was on a date.
+
+    Attributes:
+        since: The change point that it goes back to.
+        operation: I, U, or D where the key is gone.
+        document: None where it is gone.
+        run_id: The run that wrote the change point.
+    """
+
+    since: date
+    operation: str
+    document: JsonValue | None
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """One field that changed.
+
+    Attributes:
+        load_date: On which date.
+        path: Which field, as slash-separated member names; `[]` stands for the elements of an array.
+        before: The value, or None where there was none (see `appeared`).
+        after: The value, or None where there is none.
+        appeared: There was no value before.
+        vanished: There is no value after.
+        run_id: By which run.
+    """
+
+    load_date: date
+    path: str
+    before: JsonValue
+    after: JsonValue
+    appeared: bool
+    vanished: bool
+    run_id: str
+
+
+def parse_key(entity: Entity, parts: tuple[str, ...]) -> tuple[Any, ...]:
+    """Turn words of a command line into a key.
+
+    Raises:
+        LoadError: There are too few or too many, or a number is none.
+    """
+    if len(parts) != len(entity.key):
+        names = " ".join(name.upper() for name in entity.key_names)
+        raise LoadError(f"A key of {entity.name} is {names}; got {len(parts)} words.")
+    values: list[str | int] = []
+    for column, part in zip(entity.key, parts, strict=True):
+        if column.type == "integer" and not part.isdecimal():
+            raise LoadError(f"{column.name} is a number; {part!r} is none.")
+        values.append(int(part) if column.type == "integer" else part)
+    return tuple(values)
+
+
+async def as_of(connection: asyncpg.Connection, entity: Entity, key: tuple[Any, ...], at: date) -> State | None:
+    """The state of a key at the end of a date, or None if it had not been seen yet."""
+    rows = await connection.fetch(statement("history/changes.sql", **_names(entity), latest_only=True), *key, at)
+    return _state(rows[0]) if rows else None
+
+
+async def blame(
+    connection: asyncpg.Connection, entity: Entity, key: tuple[Any, ...], path: str | None = None
+) -> list[Change]:
+    """Every field of a key that changed, oldest first.
+
+    Args:
+        connection: The lake.
+        entity: Kind of document.
+        key: Which one.
+        path: Only this field and what lies below it.
+    """
+    rows = await connection.fetch(statement("history/changes.sql", **_names(entity), latest_only=False), *key, date.max)
+    changes: list[Change] = []
+    before: JsonValue = {}
+    for state in map(_state, reversed(rows)):
+        after = {} if state.document is None else state.document
+        for name, old, new in _differences(before, after, ""):
+            if path is None or name == path or name.startswith((path + "/", path + "[]")):
+                changes.append(
+                    Change(
+                        load_date=state.since,
+                        path=name,
+                        before=None if old is _NOTHING else old,
+                        after=None if new is _NOTHING else new,
+                        appeared=old is _NOTHING,
+                        vanished=new is _NOTHING,
+                        run_id=state.run_id,
+                    )
+                )
+        before = after
+    return changes
+
+
+_NOTHING: Any = object()
+
+
+def _differences(old: JsonValue, new: JsonValue, path: str) -> Iterator[tuple[str, JsonValue, JsonValue]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            below = f"{path}/{name}"
+            if name not in old:
+                yield below, _NOTHING, new[name]
+            elif name not in new:
+                yield below, old[name], _NOTHING
+            else:
+                yield from _differences(old[name], new[name], below)
+    elif isinstance(old, list) and isinstance(new, list):
+        yield from _element_differences(old, new, f"{path}[]")
+    elif canonical(old) != canonical(new):
+        yield path, old, new
+
+
+def _element_differences(
+    old: list[JsonValue], new: list[JsonValue], path: str
+) -> Iterator[tuple[str, JsonValue, JsonValue]]:
+    before, after = Counter(map(canonical, old)), Counter(map(canonical, new))
+    for text in (before - after).elements():
+        yield path, exact_json.loads(text), _NOTHING
+    for text in (after - before).elements():
+        yield path, _NOTHING, exact_json.loads(text)
+
+
+def _names(entity: Entity) -> dict[str, Any]:
+    return {"raw": entity.raw, "key_names": entity.key_names, "document": entity.document_column}
+
+
+def _state(row: asyncpg.Record) -> State:
+    operation = row["operation"]
+    return State(
+        since=row["load_date"],
+        operation=operation.decode() if isinstance(operation, bytes) else operation,
+        document=None if row["document"] is None else exact_json.loads(row["document"]),
+        run_id=row["run_id"],
+    )

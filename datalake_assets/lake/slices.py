@@ -1,0 +1,55 @@
+"""The unit of loading: one entity, one load date, and the scope that is loaded on its own.
+
+A slice knows its names (partition key, folders, lock) and nothing of what is in it.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+from datalake_assets.entities import Entity
+from datalake_assets.errors import DatalakeError
+
+
+class LoadError(DatalakeError):
+    """A load was refused or could not be carried out; nothing was changed."""
+
+
+@dataclass(frozen=True)
+class LoadSlice:
+    """One partition of an entity.
+
+    Attributes:
+        entity: What is loaded.
+        load_date: The day the source was asked.
+        scope: Values of `entity.scope`, in its order; empty where the entity is loaded as a whole.
+    """
+
+    entity: Entity
+    load_date: date
+    scope: tuple[str | int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.scope) != len(self.entity.scope):
+            raise LoadError(
+                f"A slice of {self.entity.name} needs a value for each of {self.entity.scope or 'no'} scope columns; "
+                f"got {len(self.scope)}."
+            )
+
+    @property
+    def dimensions(self) -> dict[str, str]:
+        """Names and values of the partition's dimensions, as in folder names."""
+        values = dict(zip(self.entity.scope, map(str, self.scope), strict=True))
+        return {"load_date": self.load_date.isoformat(), **values}
+
+    @property
+    def partition(self) -> str:
+        """The partition key, e.g. `2026-01-31` or `2026-01-31|2258`."""
+        return "|".join(self.dimensions.values())
+
+    @property
+    def scope_text(self) -> str:
+        """The scope alone, empty for a whole entity."""
+        return "|".join(map(str, self.scope))
+
+    def __str__(self) -> str:
+        return f"{self.entity.name} {self.partition}"

@@ -1,0 +1,116 @@
+"""How assets reach the lake and the sources: thin objects over plain clients.
+
+A resource reads the settings when it is used, never when definitions load, so that a missing variable is
+reported by the run that needs it. HTTP, SQL and loading logic do not belong here.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import dagster as dg
+
+from datalake_assets.clock import Clock
+from datalake_assets.entities import Entity
+from datalake_assets.lake import crashpoints
+from datalake_assets.lake.guards import Tolerances
+from datalake_assets.lake.landing import Landing
+from datalake_assets.lake.ledger import Ledger
+from datalake_assets.lake.spool import Spool
+from datalake_assets.settings import CsToolsSettings, Settings, load_settings
+from datalake_assets.sources.http import RequestPolicy
+from datalake_assets.sources.peoplesoft import CsTools, QueryAccessService
+from datalake_assets.storage.parquet import ParquetStore
+from datalake_assets.storage.postgres import PostgresAddress, session
+from datalake_assets.storage.postgres_io_manager import LoadLedger, PostgresIOManager
+
+
+class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The lake: its database, its snapshots, its clock and its tolerances."""
+
+    @property
+    def settings(self) -> Settings:
+        """The environment of this process."""
+        settings = load_settings()
+        if step := settings.get("DATALAKE_CRASH_AT"):
+            crashpoints.arm(step)
+        return settings
+
+    @property
+    def clock(self) -> Clock:
+        """What today is."""
+        return self.settings.clock
+
+    @property
+    def ledger(self) -> Ledger:
+        """Attempts and receipts."""
+        return Ledger()
+
+    @property
+    def tolerances(self) -> Tolerances:
+        """How much may be missing."""
+        return self.settings.tolerances
+
+    def landing(self, entity: Entity) -> Landing:
+        """Snapshots of an entity."""
+        return Landing(ParquetStore(self.settings.lake_url), entity)
+
+    def spool(self, entity: Entity) -> Spool:
+        """Answered requests of unfinished loads of an entity."""
+        return Spool(ParquetStore(str(self.settings.spool_folder)), entity)
+
+    @asynccontextmanager
+    async def connect(self, run_id: str) -> AsyncIterator[asyncpg.Connection]:
+        """A connection to the lake that carries the run's id as application name."""
+        async with session(self.settings.postgres(), application_name=run_id) as connection:
+            yield connection
+
+
+class LakeTables(PostgresIOManager):
+    """Tables of the lake as inputs and outputs of assets."""
+
+    @property
+    def address(self) -> PostgresAddress:
+        """The lake's database."""
+        return load_settings().postgres()
+
+    @property
+    def ledger(self) -> LoadLedger:
+        """Attempts and receipts."""
+        return Ledger()
+
+
+class PeopleSoftResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """PeopleSoft queries, through CS Tools or the Query Access Service, whichever is configured."""
+
+    def queries(self, policy: RequestPolicy) -> CsTools | QueryAccessService:
+        """A client to be entered as an async context.
+
+        Args:
+            policy: What a request may cost.
+
+        Raises:
+            SettingError: A variable is missing; the message names it.
+        """
+        settings = load_settings()
+        agent = settings.require("HTTP_USER_AGENT")
+        way = settings.peoplesoft()
+        if isinstance(way, CsToolsSettings):
+            return CsTools(
+                way.endpoint,
+                way.key,
+                policy=policy,
+                row_cap=way.row_cap,
+                ca_bundle=way.ca_bundle,
+                user_agent=agent,
+            )
+        return QueryAccessService(
+            way.url,
+            way.user,
+            way.password,
+            policy=policy,
+            node=way.node,
+            row_cap=way.row_cap,
+            ca_bundle=way.ca_bundle,
+            user_agent=agent,
+        )

@@ -1,0 +1,384 @@
+"""The only reader of the environment: what an operator can set, its default, and what it is for.
+
+Everything else takes values as arguments. Nothing is read when the module is imported; a missing or wrong
+value is reported, by the name of its variable, when something first needs it. Secrets leave this module only
+as `SecretStr`. Which day it is belongs to `clock.py`; how connections are made, to `resources.py`.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import SecretStr
+
+from datalake_assets.clock import Clock
+from datalake_assets.errors import DatalakeError
+from datalake_assets.lake.guards import Tolerances
+from datalake_assets.storage.postgres import PostgresAddress
+
+
+class SettingError(DatalakeError):
+    """An environment variable is missing or holds a value that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One environment variable.
+
+    Attributes:
+        name: The name as operators know it.
+        purpose: What it is for, as it appears in errors, `datalake doctor` and `.env.example`.
+        default: Used when the variable is unset or empty; None means there is none.
+        secret: The value is never shown.
+        choices: The values allowed, if they are few.
+    """
+
+    name: str
+    purpose: str
+    default: str | None = None
+    secret: bool = False
+    choices: tuple[str, ...] = ()
+
+
+VARIABLES: Final[tuple[Variable, ...]] = (
+    Variable("DATALAKE_HOME", "folder for the embedded PostgreSQL, the lake and Dagster's files", ".datalake"),
+    Variable("DATALAKE_TODAY", "rehearse this day (YYYY-MM-DD) instead of following the clock"),
+    Variable(
+        "DATALAKE_SCHEDULES",
+        "whether schedules start running or stopped",
+        "stopped",
+        choices=("running", "stopped"),
+    ),
+    Variable("DATALAKE_CRASH_AT", "name of a step before which the process kills itself (tests of recovery only)"),
+    Variable(
+        "DATALAKE_DAGSTER_PG_URL",
+        "address of Dagster's own storage; set by the `datalake` command",
+        secret=True,
+    ),
+    Variable("DATALAKE_COMPUTE_LOGS", "folder for captured output of runs; set by the `datalake` command"),
+    Variable("DATALAKE_ARTIFACTS", "folder for Dagster's local artifacts; set by the `datalake` command"),
+    Variable("DATALAKE_GIT_URL", "web address of the repository, for links from the UI to the code"),
+    Variable(
+        "LAKE_URL",
+        "where landing snapshots are kept: a folder or an object store (default: lake in DATALAKE_HOME)",
+    ),
+    Variable("LAKE_START_DATE", "first load date (YYYY-MM-DD) that partitions exist for", "2025-01-01"),
+    Variable(
+        "LAKE_MAX_FAILED_SHARE",
+        "largest share of keys without a trustworthy answer that a load may have",
+        "0.01",
+    ),
+    Variable("LAKE_MAX_QUARANTINED_SHARE", "largest share of documents that may go to quarantine in a load", "0.05"),
+    Variable("LAKE_MAX_REMOVED_SHARE", "largest share of keys that one load may remove", "0.20"),
+    Variable("POSTGRES_HOST", "PostgreSQL server of the lake; unset: an embedded server is started"),
+    Variable("POSTGRES_PORT", "port of the PostgreSQL server", "5432"),
+    Variable("POSTGRES_DB", "database of the lake", "datalake"),
+    Variable("POSTGRES_USER", "role that loads the lake"),
+    Variable("POSTGRES_PASS", "password of POSTGRES_USER", secret=True),
+    Variable(
+        "POSTGRES_SSLMODE",
+        "TLS towards PostgreSQL (default: verify-full, or disable on this machine)",
+        choices=("disable", "prefer", "require", "verify-full"),
+    ),
+    Variable("POSTGRES_CA", "file with the certificate authority of the PostgreSQL server"),
+    Variable("DAGSTER_POSTGRES_DB", "database of Dagster's own storage on the same server", "datalake_dagster"),
+    Variable("HTTP_USER_AGENT", "User-Agent sent to every source", "datalake-assets"),
+    Variable(
+        "CS_ENV",
+        "Campus Solutions environment that sources are asked for",
+        "prd",
+        choices=("ptst", "prd", "test", "prod"),
+    ),
+    Variable("DE_CSTOOLS_ENDPOINT", "address of CS Tools, the query wrapper; set: used instead of PEOPLE_SOFT_*"),
+    Variable("DE_CSTOOLS_KEY", "API key of CS Tools", secret=True),
+    Variable("DE_CSTOOLS_CA_BUNDLE", "file with the certificate authority of CS Tools"),
+    Variable("PEOPLE_SOFT_URL", "address of PeopleSoft's Query Access Service, e.g. https://csprd.example.edu"),
+    Variable("PEOPLE_SOFT_USER", "user of PeopleSoft's Query Access Service"),
+    Variable("PEOPLE_SOFT_PASS", "password of PEOPLE_SOFT_USER", secret=True),
+    Variable("PEOPLE_SOFT_NODE", "node of PeopleSoft's Query Access Service", "PSFT_CS"),
+    Variable(
+        "PEOPLE_SOFT_ROW_CAP",
+        "the PeopleSoft user's maximum rows to fetch; an answer of exactly that many is refused",
+    ),
+    Variable("PEOPLE_SOFT_CA_BUNDLE", "file with the certificate authority of PeopleSoft"),
+    Variable("SNAPLOGIC_PERSON_URL", "address of the SnapLogic person task"),
+    Variable("SNAPLOGIC_PERSON_KEY", "API key of the SnapLogic person task", secret=True),
+    Variable("SNAPLOGIC_COURSE_URL", "address of the SnapLogic course task"),
+    Variable("SNAPLOGIC_COURSE_KEY", "API key of the SnapLogic course task", secret=True),
+    Variable("SNAPLOGIC_CA_BUNDLE", "file with the certificate authority of SnapLogic"),
+    Variable("DE_PERSON_API_URL", "address of the Data Engineering person API"),
+    Variable("DE_PERSON_API_KEY", "API key of the Data Engineering person API", secret=True),
+    Variable("DE_PERSON_API_CA_BUNDLE", "file with the certificate authority of the person API"),
+    Variable("VDS_URL", "address of the virtual directory (VDS)"),
+    Variable("VDS_KEY", "bearer key of VDS; alternatively VDS_USERNAME and VDS_PASSWORD", secret=True),
+    Variable("VDS_USERNAME", "user of VDS, where VDS_KEY is not used"),
+    Variable("VDS_PASSWORD", "password of VDS_USERNAME", secret=True),
+    Variable("VDS_CA_BUNDLE", "file with the certificate authority of VDS"),
+    Variable("SAP_URL", "address of the SAP employee list"),
+    Variable("SAP_KEY", "API key of the SAP employee list", secret=True),
+    Variable("SAP_CA_BUNDLE", "file with the certificate authority of SAP"),
+)
+
+_BY_NAME: Final = {variable.name: variable for variable in VARIABLES}
+
+
+@dataclass(frozen=True)
+class CsToolsSettings:
+    """How CS Tools is reached."""
+
+    endpoint: str
+    key: SecretStr
+    row_cap: int | None
+    ca_bundle: str | None
+
+
+@dataclass(frozen=True)
+class QueryAccessSettings:
+    """How PeopleSoft's Query Access Service is reached."""
+
+    url: str
+    node: str
+    user: str
+    password: SecretStr
+    row_cap: int | None
+    ca_bundle: str | None
+
+
+class Settings:
+    """The environment, checked value by value when asked for.
+
+    Args:
+        environment: Variables by name; names unknown to `VARIABLES` are ignored.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(sorted(name for name in _BY_NAME if self.is_set(name)))})"
+
+    def is_set(self, name: str) -> bool:
+        """Whether the variable has a value of its own."""
+        return bool(self._environment.get(_BY_NAME[name].name, "").strip())
+
+    def get(self, name: str) -> str | None:
+        """The value or the default of a variable.
+
+        Raises:
+            SettingError: The value is not one of those allowed.
+        """
+        variable = _BY_NAME[name]
+        value = self._environment.get(name, "").strip() or variable.default
+        if value is not None and variable.choices and value not in variable.choices:
+            raise SettingError(
+                f"{name} is {value!r}; it must be one of {', '.join(variable.choices)}.",
+                todo=f"Set {name} ({variable.purpose}).",
+            )
+        return value
+
+    def require(self, name: str) -> str:
+        """The value of a variable that something cannot do without.
+
+        Raises:
+            SettingError: It is not set.
+        """
+        value = self.get(name)
+        if value is None:
+            raise SettingError(
+                f"{name} is not set: {_BY_NAME[name].purpose}.",
+                todo=f"Set {name} in the environment or in .env; .env.example lists every variable.",
+            )
+        return value
+
+    def secret(self, name: str) -> SecretStr:
+        """The value of a secret variable.
+
+        Raises:
+            SettingError: It is not set.
+        """
+        return SecretStr(self.require(name))
+
+    @property
+    def home(self) -> Path:
+        """Absolute folder for everything that is kept on this machine."""
+        return Path(self.require("DATALAKE_HOME")).expanduser().absolute()
+
+    @property
+    def lake_url(self) -> str:
+        """Folder or object-store address of the landing snapshots."""
+        return self.get("LAKE_URL") or str(self.home / "lake")
+
+    @property
+    def spool_folder(self) -> Path:
+        """Local folder for answered requests of unfinished loads."""
+        return self.home / "spool"
+
+    @property
+    def start_date(self) -> date:
+        """First load date."""
+        return self._date("LAKE_START_DATE") or date(2025, 1, 1)
+
+    @property
+    def clock(self) -> Clock:
+        """The clock to ask for today."""
+        return Clock(self._date("DATALAKE_TODAY"))
+
+    @property
+    def schedules_run(self) -> bool:
+        """Whether schedules start running."""
+        return self.get("DATALAKE_SCHEDULES") == "running"
+
+    @property
+    def tolerances(self) -> Tolerances:
+        """How much may be missing from a load."""
+        return Tolerances(
+            failed=self._share("LAKE_MAX_FAILED_SHARE"),
+            quarantined=self._share("LAKE_MAX_QUARANTINED_SHARE"),
+            removed=self._share("LAKE_MAX_REMOVED_SHARE"),
+        )
+
+    @property
+    def uses_embedded_postgres(self) -> bool:
+        """Whether the lake lives in the embedded server."""
+        return not self.is_set("POSTGRES_HOST")
+
+    def postgres(self) -> PostgresAddress:
+        """The lake's database on the server that POSTGRES_HOST names.
+
+        Raises:
+            SettingError: A variable is missing or wrong.
+        """
+        return PostgresAddress(
+            host=self.require("POSTGRES_HOST"),
+            port=self._integer("POSTGRES_PORT", most=65_535),
+            database=self.require("POSTGRES_DB"),
+            user=self.require("POSTGRES_USER"),
+            password=self.secret("POSTGRES_PASS"),
+            sslmode=self.get("POSTGRES_SSLMODE"),
+            ca=self.get("POSTGRES_CA"),
+        )
+
+    def peoplesoft(self) -> CsToolsSettings | QueryAccessSettings:
+        """The way to PeopleSoft queries: CS Tools if its endpoint is set, else the Query Access Service.
+
+        Raises:
+            SettingError: A variable is missing or wrong.
+        """
+        if self.is_set("DE_CSTOOLS_ENDPOINT"):
+            return CsToolsSettings(
+                endpoint=self._url("DE_CSTOOLS_ENDPOINT"),
+                key=self.secret("DE_CSTOOLS_KEY"),
+                row_cap=self._row_cap,
+                ca_bundle=self.get("DE_CSTOOLS_CA_BUNDLE"),
+            )
+        if not self.is_set("PEOPLE_SOFT_URL"):
+            raise SettingError(
+                "Neither DE_CSTOOLS_ENDPOINT nor PEOPLE_SOFT_URL is set, so PeopleSoft cannot be asked.",
+                todo="Set DE_CSTOOLS_ENDPOINT and DE_CSTOOLS_KEY, or PEOPLE_SOFT_URL, PEOPLE_SOFT_USER and "
+                "PEOPLE_SOFT_PASS; without a source of your own, `datalake demo` brings a simulator.",
+            )
+        return QueryAccessSettings(
+            url=self._url("PEOPLE_SOFT_URL"),
+            node=self.require("PEOPLE_SOFT_NODE"),
+            user=self.require("PEOPLE_SOFT_USER"),
+            password=self.secret("PEOPLE_SOFT_PASS"),
+            row_cap=self._row_cap,
+            ca_bundle=self.get("PEOPLE_SOFT_CA_BUNDLE"),
+        )
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether any source system is configured."""
+        return any(
+            self.is_set(name)
+            for name in (
+                "DE_CSTOOLS_ENDPOINT",
+                "PEOPLE_SOFT_URL",
+                "SNAPLOGIC_COURSE_URL",
+                "DE_PERSON_API_URL",
+            )
+        )
+
+    @property
+    def _row_cap(self) -> int | None:
+        return self._integer("PEOPLE_SOFT_ROW_CAP") if self.is_set("PEOPLE_SOFT_ROW_CAP") else None
+
+    def _date(self, name: str) -> date | None:
+        value = self.get(name)
+        if value is None:
+            return None
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            raise SettingError(
+                f"{name} is {value!r}; it must be a date such as 2026-01-31.",
+                todo=f"Set {name} ({_BY_NAME[name].purpose}).",
+            ) from None
+
+    def _integer(self, name: str, most: int = 2**31 - 1) -> int:
+        value = self.require(name)
+        if not value.isdecimal() or not 1 <= int(value[:20]) <= most:
+            raise SettingError(
+                f"{name} is {value!r}; it must be a whole number from 1 to {most}.",
+                todo=f"Set {name} ({_BY_NAME[name].purpose}).",
+            )
+        return int(value)
+
+    def _share(self, name: str) -> float:
+        value = self.require(name)
+        try:
+            share = float(value)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            raise SettingError(
+                f"{name} is {value!r}; it must be a share from 0 to 1, such as 0.05.",
+                todo=f"Set {name} ({_BY_NAME[name].purpose}).",
+            )
+        return share
+
+    def _url(self, name: str) -> str:
+        value = self.require(name)
+        if not _is_plain_url(value):
+            raise SettingError(
+                f"{name} is not a usable address; it must look like https://host/path, without user or password in it.",
+                todo=f"Set {name} ({_BY_NAME[name].purpose}).",
+            )
+        return value
+
+
+def _is_plain_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port  # reading the port checks it
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(host) and "@" not in parts.netloc
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the process environment over the `.env` file of the current folder.
+
+    Args:
+        environment: Taken instead of both, for tests and embedding.
+    """
+    if environment is None:
+        environment = {key: value or "" for key, value in dotenv_values(".env").items()} | dict(os.environ)
+    return Settings(environment)
+
+
+def export(additions: Mapping[str, str]) -> None:
+    """Set variables for this process and the processes it starts."""
+    os.environ.update(additions)
+
+
+def project_files() -> Path:
+    """The folder that holds `sql/`, `dagster.yaml` and `workspace.yaml`: the checkout, or the installed copy."""
+    package = Path(__file__).parent
+    checkout = package.parent
+    return checkout if (checkout / "sql" / "migrations").is_dir() else package / "_project"

@@ -1,0 +1,44 @@
+"""The invented secrets by which the simulated systems know their clients.
+
+They follow from the seed, so that a simulator that is started again accepts the same clients. How an endpoint
+checks them belongs to the endpoint; the token of the control is drawn anew at every start (`server.py`).
+"""
+
+from base64 import b64encode
+from dataclasses import dataclass
+
+from datalake_assets.simulator.population import Dice
+
+
+@dataclass(frozen=True, repr=False)
+class Credentials:
+    """What clients must present.
+
+    Attributes:
+        cstools_key: API key of CS Tools.
+        peoplesoft_user: User of the Query Access Service.
+        peoplesoft_password: Password of that user.
+    """
+
+    cstools_key: str
+    peoplesoft_user: str
+    peoplesoft_password: str
+
+    @classmethod
+    def of(cls, seed: int) -> "Credentials":
+        """The credentials of a seed."""
+        dice = Dice(seed)
+        return cls(
+            cstools_key="simulated-" + dice.text(24, "cstools key"),
+            peoplesoft_user="SIM_QAS_USER",
+            peoplesoft_password="simulated-" + dice.text(24, "peoplesoft password"),
+        )
+
+    @property
+    def basic(self) -> str:
+        """The value of an Authorization header that the Query Access Service accepts, after `Basic `."""
+        return b64encode(f"{self.peoplesoft_user}:{self.peoplesoft_password}".encode()).decode()
+
+    def secrets(self) -> tuple[str, ...]:
+        """Everything that must never stand in an address."""
+        return self.cstools_key, self.peoplesoft_password, self.basic

@@ -1,0 +1,107 @@
+"""Reading a response body: bounded on the wire and after decompression, and never silently cut.
+
+httpx returns what a truncated gzip stream gave before it broke off, without an error (measured: 96 of 100
+lines), and lets a small body unpack into any amount of memory. So the raw bytes are taken from it and
+unpacked here. Deadlines and statuses do not belong here (see `http.py`), and neither does what a body means.
+"""
+
+import zlib
+from collections.abc import Iterator
+from typing import Final
+
+from datalake_assets.sources.errors import PermanentSourceError, TransientSourceError
+
+PIECE_BYTES: Final = 256 * 1024
+"""The most that is unpacked at a time."""
+
+_GZIP: Final = 16 + zlib.MAX_WBITS
+
+
+class BodyReader:
+    """Undoes the content encoding of one body, piece by piece.
+
+    Args:
+        encoding: The answer's `Content-Encoding`.
+        limit: Most bytes to accept, counted on the wire and again after decompression.
+        where: The request, for errors.
+
+    Raises:
+        PermanentSourceError: The encoding is none that was offered.
+    """
+
+    def __init__(self, *, encoding: str, limit: int, where: str) -> None:
+        encoding = encoding.strip().lower()
+        if encoding not in {"", "identity", "gzip", "x-gzip"}:
+            raise PermanentSourceError(
+                f"The answer is encoded as {encoding[:40]!r}, but only gzip was offered.",
+                where=where,
+                todo="Have the source, or the proxy before it, honour Accept-Encoding.",
+            )
+        self.proves_its_end = encoding not in {"", "identity"}
+        self._member = zlib.decompressobj(_GZIP) if self.proves_its_end else None
+        self._limit = limit
+        self._where = where
+        self._bytes_in = 0
+        self._bytes_out = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Unpack what came from the wire.
+
+        Raises:
+            PermanentSourceError: The body is too large, or not what its encoding says.
+        """
+        self._bytes_in += len(data)
+        self._refuse_beyond_limit(self._bytes_in)
+        if self._member is None:
+            yield data
+            return
+        while data:
+            if self._member.eof:  # a gzip stream may consist of several members
+                self._member = zlib.decompressobj(_GZIP)
+            yield from self._inflate(self._member, data)
+            data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+
+    def finish(self) -> Iterator[bytes]:
+        """Unpack what is left and prove that the stream ended where it should.
+
+        Raises:
+            TransientSourceError: The compressed stream ends before its trailer: the body was cut.
+        """
+        member = self._member
+        if member is None:
+            return
+        while not member.eof and (rest := list(self._inflate(member, b""))):
+            yield from rest
+        if not member.eof:
+            raise TransientSourceError(
+                "The answer is cut: its gzip stream ends before the trailer.",
+                where=self._where,
+                todo="A proxy or gateway may be cutting answers off; run the load again later.",
+            )
+
+    def _inflate(self, member: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
+        try:
+            piece = member.decompress(data, PIECE_BYTES)
+        except zlib.error:
+            raise PermanentSourceError(
+                "The answer says it is gzip, but its bytes are not.",
+                where=self._where,
+                todo="Ask the operator of the source; a proxy may be rewriting its answers.",
+            ) from None
+        self._bytes_out += len(piece)
+        self._refuse_beyond_limit(self._bytes_out)
+        if piece:
+            yield piece
+
+    def _refuse_beyond_limit(self, size: int) -> None:
+        if size > self._limit:
+            raise too_large(self._limit, self._where)
+
+
+def too_large(limit: int, where: str) -> PermanentSourceError:
+    """The refusal of a body beyond its bound."""
+    return PermanentSourceError(
+        f"The answer is larger than the {limit} bytes allowed for it, so it was not read to its end.",
+        where=where,
+        todo="If the source has really grown that much, raise the body bound of its request policy.",
+    )

@@ -1,0 +1,77 @@
+"""Is an answer of the kind that was asked for? Judged before anybody parses it.
+
+Gateways send login pages, maintenance pages and fault documents with status 200; a parser would only say that
+column 1 is wrong. What stands in an answer of the right kind is for the client of that source to judge.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from datalake_assets.sources.redaction import Redactor
+
+JSON: Final = ("application/json", "text/json", "text/plain")
+"""Media types accepted as JSON; what calls itself plain text must still begin like JSON."""
+
+XML: Final = ("application/xml", "text/xml")
+
+_START_BYTES: Final = 2048
+_SHOWN_CHARACTERS: Final = 200
+_PAGE_BYTES: Final = 64 * 1024
+
+_JSON_TYPES: Final = frozenset(JSON)
+_XML_TYPES: Final = frozenset(XML)
+_HTML_TYPES: Final = frozenset({"text/html", "application/xhtml+xml"})
+_BLANK: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*")
+_HTML: Final = re.compile(rb"(?i)(?:<!--(?:(?!-->).)*-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.DOTALL)
+_PASSWORD_FIELD: Final = re.compile(rb"(?i)type\s*=\s*[\"']?password")
+
+
+class WrongKind(NamedTuple):
+    """Why an answer is not of the kind asked for."""
+
+    what: str
+    todo: str
+    is_empty: bool = False
+    is_login_page: bool = False
+
+
+def wrong_kind(
+    body: bytes, headers: Mapping[str, str], accept: tuple[str, ...], redactor: Redactor
+) -> WrongKind | None:
+    """Name what is plainly wrong with an answer; None if it may be what was asked for.
+
+    Args:
+        body: The decoded body.
+        headers: The answer's headers, names in lower case.
+        accept: Media types asked for; `JSON` and `XML` are known here.
+        redactor: Cleans what is quoted.
+
+    Returns:
+        A verdict whose text continues "The source answered with ...".
+    """
+    wants_json = not _JSON_TYPES.isdisjoint(accept)
+    asked = "JSON" if wants_json else " or ".join(accept)
+    operator = "Ask the operator of the source with the request id; asking again would not help."
+    blank = _BLANK.match(body)
+    first = blank.end() if blank else 0
+    start = body[first : first + _START_BYTES]
+    if not start:
+        return WrongKind(f"an empty body where {asked} was asked.", operator, is_empty=True)
+    begins = f'It begins: "{redactor.excerpt(start, _SHOWN_CHARACTERS)}"'
+    media = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media in _HTML_TYPES or _HTML.match(start):
+        return WrongKind(
+            f"an HTML page where {asked} was asked. {begins}",
+            "It is a login or maintenance page: check the address, the credentials and the source itself.",
+            is_login_page=_PASSWORD_FIELD.search(body, 0, _PAGE_BYTES) is not None,
+        )
+    is_xml = start.startswith(b"<")
+    if is_xml and _XML_TYPES.isdisjoint(accept):
+        return WrongKind(f"XML where {asked} was asked. {begins}", operator)
+    if media and media not in accept and not (wants_json and media.endswith("+json")):
+        shown = redactor.text(media[:80])
+        return WrongKind(f"something it calls {shown!r} where {asked} was asked.", operator)
+    if wants_json and not is_xml and start[:1] not in (b"{", b"["):
+        return WrongKind(f"something that does not begin like JSON. {begins}", operator)
+    return None

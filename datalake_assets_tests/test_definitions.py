@@ -1,0 +1,173 @@
+"""The code location as users meet it: names, descriptions, schedules; loaded without any environment."""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+
+import dagster as dg
+import pytest
+
+from datalake_assets.clock import CAMPUS_ZONE
+from datalake_assets.definitions import defs
+from datalake_assets.entities import ENTITIES, TERM
+from datalake_assets.lake.checks import checks_of
+from datalake_assets.lake.tables import LAYERS, table_of
+from datalake_assets.resources import LakeResource
+from datalake_assets.settings import project_files
+from datalake_assets.storage.migrations import migrate
+
+
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
+    return defs()
+
+
+def test_definitions_load_with_an_empty_environment_and_without_a_clock_or_network():
+    """Invariant 10: a missing variable stops the run that needs it, never the whole code location."""
+    code = (
+        "import socket\n"
+        "def refuse(*_): raise AssertionError('network at import')\n"
+        "socket.socket.connect = refuse\n"
+        "from datalake_assets.definitions import defs\n"
+        "print(len(defs().resolve_all_asset_specs()))\n"
+    )
+    environment = {"PATH": os.environ["PATH"], "DAGSTER_DISABLE_TELEMETRY": "true"}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "5"
+
+
+def test_asset_keys_are_the_tables_and_the_sources_and_nothing_else(definitions):
+    keys = {spec.key.to_user_string() for spec in definitions.resolve_all_asset_specs()}
+    tables = {"/".join(table_of(entity, layer).name.parts) for entity in ENTITIES for layer in LAYERS}
+    assert keys == tables | {"peoplesoft/BU_TERM_QRY"}
+
+
+def test_the_graph_goes_from_source_to_curated(definitions):
+    upstream = {
+        spec.key.to_user_string(): [dep.asset_key.to_user_string() for dep in spec.deps]
+        for spec in definitions.resolve_all_asset_specs()
+    }
+    assert upstream == {
+        "peoplesoft/BU_TERM_QRY": [],
+        "term_landing/term_data": ["peoplesoft/BU_TERM_QRY"],
+        "term_raw/term_data": ["term_landing/term_data"],
+        "term_xform/current_term_data": ["term_raw/term_data"],
+        "term_curated/term_data_by_service": ["term_xform/current_term_data"],
+    }
+
+
+def test_every_asset_has_group_owner_kinds_and_a_first_line_with_grain_and_key(definitions):
+    for spec in definitions.resolve_all_asset_specs():
+        first_line = (spec.description or "").splitlines()[0]
+        assert first_line.startswith("One row per "), spec.key
+        assert spec.group_name == "term"
+        assert spec.owners
+        assert spec.kinds
+        assert spec.tags["lake/layer"]
+
+
+def test_tables_show_their_declared_columns_code_version_and_code(definitions):
+    for layer in LAYERS:
+        table = table_of(TERM, layer)
+        spec = definitions.resolve_assets_def(table.name.parts).get_asset_spec(dg.AssetKey(table.name.parts))
+        schema = spec.metadata["dagster/column_schema"]
+        assert [column.name for column in schema.columns] == [column.name for column in table.columns]
+        assert spec.code_version
+        assert "dagster/code_references" in spec.metadata
+
+
+@pytest.mark.parametrize(
+    ("repository", "address"),
+    [
+        ("https://github.com/example/lake.git", "https://github.com/example/lake/tree/HEAD/"),
+        ("https://gitlab.example.edu/data/lake/", "https://gitlab.example.edu/data/lake/-/tree/HEAD/"),
+        ("https://git.example.edu/data/lake", "https://git.example.edu/data/lake/tree/HEAD/"),
+    ],
+)
+def test_code_is_linked_in_the_repository_where_one_is_named(monkeypatch, repository, address):
+    """Links to files of the server are of no use to who looks at its UI from elsewhere."""
+    monkeypatch.setenv("DATALAKE_GIT_URL", repository)
+    for asset in defs().assets or []:
+        spec = asset if isinstance(asset, dg.AssetSpec) else next(iter(asset.specs))
+        if references := spec.metadata.get("dagster/code_references"):
+            (reference,) = references.code_references
+            assert reference.url.startswith(f"{address}datalake_assets/assets/"), spec.key
+
+
+def test_what_the_ui_materialises_runs_in_one_process(definitions):
+    """A process per step takes ten times as long as the steps of a partition."""
+    assert definitions.resolve_implicit_global_asset_job_def().executor_def.name == "in_process"
+
+
+def test_every_check_of_the_lake_is_an_asset_check(definitions):
+    specs = [spec for checks in definitions.asset_checks or [] for spec in checks.check_specs]
+    found = {("/".join(spec.asset_key.path), spec.name, spec.blocking) for spec in specs}
+    expected = {("/".join(check.table.parts), check.name, check.blocking) for check in checks_of(TERM)}
+    assert found == expected
+
+
+def test_the_schedule_ships_stopped_and_starts_by_setting(definitions, monkeypatch):
+    assert definitions.resolve_schedule_def("term_daily").default_status is dg.DefaultScheduleStatus.STOPPED
+    monkeypatch.setenv("DATALAKE_SCHEDULES", "running")
+    assert defs().resolve_schedule_def("term_daily").default_status is dg.DefaultScheduleStatus.RUNNING
+
+
+def requests_of(definitions: dg.Definitions, tick: datetime) -> list[dg.RunRequest]:
+    context = dg.build_schedule_context(scheduled_execution_time=tick, repository_def=definitions.get_repository_def())
+    return list(definitions.resolve_schedule_def("term_daily").evaluate_tick(context).run_requests or [])
+
+
+@pytest.mark.parametrize(
+    "tick",
+    [
+        pytest.param(datetime(2026, 3, 8, 6, 0, tzinfo=UTC), id="the day of 23 hours, 01:00 EST"),
+        pytest.param(datetime(2026, 11, 1, 5, 0, tzinfo=UTC), id="the day of 25 hours, first 01:00"),
+        pytest.param(datetime(2026, 11, 1, 6, 0, tzinfo=UTC), id="the day of 25 hours, second 01:00"),
+        pytest.param(datetime(2026, 7, 1, 5, 0, tzinfo=UTC), id="summer"),
+    ],
+)
+def test_a_tick_loads_the_day_that_has_just_begun(definitions, tick):
+    """A partition one off on a DST day would leave a day unloaded for good."""
+    requests = requests_of(definitions, tick)
+    assert [request.partition_key for request in requests] == [tick.astimezone(CAMPUS_ZONE).date().isoformat()]
+
+
+def test_the_hour_that_comes_twice_asks_for_one_run(definitions):
+    """On the day of 25 hours 01:00 comes twice; the second tick repeats the run key of the first."""
+    keys = set()
+    for hour in (5, 6):
+        requests = requests_of(definitions, datetime(2026, 11, 1, hour, tzinfo=UTC))
+        keys |= {request.run_key for request in requests}
+    assert keys == {"term_daily 2026-11-01"}
+
+
+def test_partitions_hold_today_in_the_university_and_every_day_once(definitions):
+    partitions = definitions.resolve_assets_def(TERM.raw.parts).partitions_def
+    now = datetime(2026, 11, 2, 3, 0, tzinfo=UTC)  # still the evening of 1 November in New York
+    keys = partitions.get_partition_keys(current_time=now)
+    assert keys[-1] == "2026-11-01"
+    assert len(keys) == len(set(keys)) == (date(2026, 11, 1) - date(2025, 1, 1)).days + 1
+
+
+def test_the_reconcile_sensor_sweeps_the_lake_and_says_what_it_did(definitions, database, monkeypatch, tmp_path):
+    """A sensor that fails at its first tick would leave dead runs for ever."""
+    migrate(database, project_files() / "sql" / "migrations")
+    for name, value in {
+        "POSTGRES_HOST": database.host,
+        "POSTGRES_PORT": str(database.port),
+        "POSTGRES_DB": database.database,
+        "POSTGRES_USER": database.user,
+        "POSTGRES_PASS": database.password.get_secret_value(),
+        "DATALAKE_HOME": str(tmp_path),
+    }.items():
+        monkeypatch.setenv(name, value)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(
+            instance=instance, repository_def=definitions.get_repository_def(), resources={"lake": LakeResource()}
+        )
+        tick = definitions.resolve_sensor_def("reconcile").evaluate_tick(context)
+    assert tick.skip_message == (
+        "0 runs ended, 0 sessions ended, 0 runs' slots freed, 0 spools cleared, 0 files removed."
+    )

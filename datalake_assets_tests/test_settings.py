@@ -1,0 +1,242 @@
+"""The environment: every property, every bad value with what it says, and no secret in anything that is shown."""
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from datalake_assets.settings import (
+    VARIABLES,
+    CsToolsSettings,
+    QueryAccessSettings,
+    SettingError,
+    Settings,
+    load_settings,
+    project_files,
+)
+
+SECRET = "canary-5f2a"
+POSTGRES = {"POSTGRES_HOST": "db.example.edu", "POSTGRES_USER": "loader", "POSTGRES_PASS": SECRET}
+CS_TOOLS = {"DE_CSTOOLS_ENDPOINT": "https://cs.example.edu/query", "DE_CSTOOLS_KEY": SECRET}
+PEOPLE_SOFT = {
+    "PEOPLE_SOFT_URL": "https://ps.example.edu",
+    "PEOPLE_SOFT_USER": "reader",
+    "PEOPLE_SOFT_PASS": SECRET,
+}
+
+
+def value_of(settings: Settings, name: str) -> Any:
+    value = getattr(settings, name)
+    return value() if callable(value) else value
+
+
+# --------------------------------------------------------------------------------------------------- values
+
+
+def test_an_empty_environment_has_every_default() -> None:
+    """The demo and the loading of definitions need no variable at all."""
+    settings = Settings({})
+    assert settings.home == Path.cwd() / ".datalake"
+    assert settings.lake_url == str(Path.cwd() / ".datalake" / "lake")
+    assert settings.spool_folder == Path.cwd() / ".datalake" / "spool"
+    assert settings.start_date == date(2025, 1, 1)
+    assert settings.clock.rehearsed is None
+    assert settings.schedules_run is False
+    assert settings.uses_embedded_postgres is True
+    assert settings.has_sources is False
+    assert (settings.tolerances.failed, settings.tolerances.quarantined, settings.tolerances.removed) == (
+        0.01,
+        0.05,
+        0.20,
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "name", "value"),
+    [
+        ({"DATALAKE_HOME": "/srv/lake"}, "home", Path("/srv/lake")),
+        ({"DATALAKE_HOME": "~/lake"}, "home", Path.home() / "lake"),
+        ({"DATALAKE_HOME": "/srv/lake"}, "lake_url", "/srv/lake/lake"),
+        ({"DATALAKE_HOME": "/srv/lake"}, "spool_folder", Path("/srv/lake/spool")),
+        ({"LAKE_URL": "s3://bucket/lake"}, "lake_url", "s3://bucket/lake"),
+        ({"LAKE_START_DATE": "2024-08-01"}, "start_date", date(2024, 8, 1)),
+        ({"DATALAKE_SCHEDULES": "running"}, "schedules_run", True),
+        ({"DATALAKE_SCHEDULES": "stopped"}, "schedules_run", False),
+        ({"POSTGRES_HOST": "db"}, "uses_embedded_postgres", False),
+        ({"POSTGRES_HOST": "  "}, "uses_embedded_postgres", True),
+        ({"PEOPLE_SOFT_URL": "https://x"}, "has_sources", True),
+    ],
+)
+def test_a_value_is_taken_as_it_is_set(environment: dict[str, str], name: str, value: Any) -> None:
+    assert value_of(Settings(environment), name) == value
+
+
+def test_the_rehearsed_day_reaches_the_clock() -> None:
+    assert Settings({"DATALAKE_TODAY": "2026-03-08"}).clock.today() == date(2026, 3, 8)
+
+
+def test_tolerances_are_shares() -> None:
+    tolerances = Settings(
+        {"LAKE_MAX_FAILED_SHARE": "0", "LAKE_MAX_QUARANTINED_SHARE": "1", "LAKE_MAX_REMOVED_SHARE": ".5"}
+    ).tolerances
+    assert (tolerances.failed, tolerances.quarantined, tolerances.removed) == (0, 1, 0.5)
+
+
+def test_an_empty_value_counts_as_unset() -> None:
+    """A line `POSTGRES_PORT=` of an .env file means the default."""
+    assert Settings(POSTGRES | {"POSTGRES_PORT": ""}).postgres().port == 5432
+
+
+def test_the_address_of_the_server_has_safe_defaults() -> None:
+    address = Settings(POSTGRES).postgres()
+    assert (address.host, address.port, address.database, address.user) == (
+        "db.example.edu",
+        5432,
+        "datalake",
+        "loader",
+    )
+    assert address.sslmode == "verify-full"
+    assert address.password.get_secret_value() == SECRET
+
+
+def test_cs_tools_is_used_when_its_endpoint_is_set() -> None:
+    chosen = Settings(CS_TOOLS | PEOPLE_SOFT | {"PEOPLE_SOFT_ROW_CAP": "5000"}).peoplesoft()
+    assert isinstance(chosen, CsToolsSettings)
+    assert (chosen.endpoint, chosen.row_cap) == ("https://cs.example.edu/query", 5000)
+
+
+def test_the_query_access_service_is_used_otherwise() -> None:
+    chosen = Settings(PEOPLE_SOFT | {"PEOPLE_SOFT_CA_BUNDLE": "/etc/ca.pem"}).peoplesoft()
+    assert isinstance(chosen, QueryAccessSettings)
+    assert (chosen.url, chosen.node, chosen.user, chosen.row_cap, chosen.ca_bundle) == (
+        "https://ps.example.edu",
+        "PSFT_CS",
+        "reader",
+        None,
+        "/etc/ca.pem",
+    )
+
+
+# -------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("environment", "name", "message"),
+    [
+        ({"DATALAKE_SCHEDULES": "on"}, "schedules_run", "DATALAKE_SCHEDULES is 'on'; it must be one of running, stopp"),
+        ({"LAKE_START_DATE": "31.01.2026"}, "start_date", "LAKE_START_DATE is '31.01.2026'; it must be a date such as"),
+        ({"LAKE_START_DATE": "2026-02-30"}, "start_date", "LAKE_START_DATE is '2026-02-30'; it must be a date"),
+        ({"DATALAKE_TODAY": "tomorrow"}, "clock", "DATALAKE_TODAY is 'tomorrow'; it must be a date"),
+        ({"LAKE_MAX_FAILED_SHARE": "5%"}, "tolerances", "LAKE_MAX_FAILED_SHARE is '5%'; it must be a share from 0 to"),
+        ({"LAKE_MAX_REMOVED_SHARE": "20"}, "tolerances", "LAKE_MAX_REMOVED_SHARE is '20'; it must be a share"),
+        ({"LAKE_MAX_REMOVED_SHARE": "nan"}, "tolerances", "LAKE_MAX_REMOVED_SHARE is 'nan'; it must be a share"),
+        ({"LAKE_MAX_QUARANTINED_SHARE": "-0.1"}, "tolerances", "LAKE_MAX_QUARANTINED_SHARE is '-0.1'"),
+        (POSTGRES | {"POSTGRES_PORT": "54x"}, "postgres", "POSTGRES_PORT is '54x'; it must be a whole number from 1"),
+        (POSTGRES | {"POSTGRES_PORT": "0"}, "postgres", "POSTGRES_PORT is '0'; it must be a whole number from 1 to 65"),
+        (POSTGRES | {"POSTGRES_PORT": "65536"}, "postgres", "POSTGRES_PORT is '65536'"),
+        (POSTGRES | {"POSTGRES_PORT": "-1"}, "postgres", "POSTGRES_PORT is '-1'"),
+        (
+            POSTGRES | {"POSTGRES_SSLMODE": "allow"},
+            "postgres",
+            "POSTGRES_SSLMODE is 'allow'; it must be one of",
+        ),
+        (PEOPLE_SOFT | {"PEOPLE_SOFT_ROW_CAP": "many"}, "peoplesoft", "PEOPLE_SOFT_ROW_CAP is 'many'"),
+        (PEOPLE_SOFT | {"PEOPLE_SOFT_ROW_CAP": "0"}, "peoplesoft", "PEOPLE_SOFT_ROW_CAP is '0'"),
+        (PEOPLE_SOFT | {"PEOPLE_SOFT_URL": "ps.example.edu"}, "peoplesoft", "PEOPLE_SOFT_URL is not a usable address"),
+        (PEOPLE_SOFT | {"PEOPLE_SOFT_URL": "ftp://ps"}, "peoplesoft", "PEOPLE_SOFT_URL is not a usable address"),
+        (PEOPLE_SOFT | {"PEOPLE_SOFT_URL": "https://[::1"}, "peoplesoft", "PEOPLE_SOFT_URL is not a usable address"),
+        (PEOPLE_SOFT | {"PEOPLE_SOFT_URL": "https://ps:x/"}, "peoplesoft", "PEOPLE_SOFT_URL is not a usable address"),
+        (CS_TOOLS | {"DE_CSTOOLS_ENDPOINT": "https:///query"}, "peoplesoft", "DE_CSTOOLS_ENDPOINT is not a usable"),
+        (CS_TOOLS | {"DE_CSTOOLS_ENDPOINT": f"https://u:{SECRET}@cs/"}, "peoplesoft", "without user or password in it"),
+        (CS_TOOLS | {"DE_CSTOOLS_ENDPOINT": f"https://:{SECRET}@cs/"}, "peoplesoft", "without user or password in it"),
+        ({}, "postgres", "POSTGRES_HOST is not set: PostgreSQL server of the lake"),
+        ({"POSTGRES_HOST": "db"}, "postgres", "POSTGRES_USER is not set: role that loads the lake"),
+        ({}, "peoplesoft", "Neither DE_CSTOOLS_ENDPOINT nor PEOPLE_SOFT_URL is set"),
+        ({"PEOPLE_SOFT_URL": "https://ps"}, "peoplesoft", "PEOPLE_SOFT_USER is not set: user of PeopleSoft's Query"),
+        ({"DE_CSTOOLS_ENDPOINT": "https://cs"}, "peoplesoft", "DE_CSTOOLS_KEY is not set: API key of CS Tools"),
+    ],
+)
+def test_a_bad_value_is_refused_by_the_name_of_its_variable(
+    environment: dict[str, str], name: str, message: str
+) -> None:
+    with pytest.raises(SettingError) as refusal:
+        value_of(Settings(environment), name)
+    assert message in str(refusal.value)
+    assert "What to do: Set " in str(refusal.value)
+    assert SECRET not in repr(refusal.value)
+
+
+@pytest.mark.parametrize("variable", [v for v in VARIABLES if v.default is None], ids=lambda variable: variable.name)
+def test_a_missing_variable_is_named_with_what_it_is_for(variable: Any) -> None:
+    with pytest.raises(SettingError) as refusal:
+        Settings({}).require(variable.name)
+    assert str(refusal.value).startswith(f"{variable.name} is not set: {variable.purpose}.")
+    assert ".env.example" in str(refusal.value)
+
+
+def test_a_bad_value_of_one_variable_does_not_disturb_another() -> None:
+    """An operator who mistypes a tolerance can still run `datalake doctor`."""
+    settings = Settings({"LAKE_MAX_FAILED_SHARE": "x", "LAKE_START_DATE": "2026-01-01"})
+    assert settings.start_date == date(2026, 1, 1)
+
+
+# --------------------------------------------------------------------------------------------------- secrets
+
+
+def test_every_password_and_key_is_declared_secret() -> None:
+    """A key that is not declared would be printed by `datalake doctor`."""
+    names = {v.name for v in VARIABLES if v.name.endswith(("_KEY", "_PASS", "_PASSWORD", "_PG_URL"))}
+    assert names == {v.name for v in VARIABLES if v.secret}
+
+
+def test_secrets_do_not_show_in_any_text_of_the_settings() -> None:
+    """Invariant 6: what is shown in a log, an error or the UI holds names of variables, never their values."""
+    settings = Settings({v.name: SECRET for v in VARIABLES if v.secret} | POSTGRES | CS_TOOLS)
+    cs_tools, address = settings.peoplesoft(), settings.postgres()
+    shown = [settings, cs_tools, Settings(PEOPLE_SOFT).peoplesoft(), address, settings.secret("SAP_KEY")]
+    for value in shown:
+        assert SECRET not in f"{value} {value!r}"
+    assert "SAP_KEY" in repr(settings)
+    assert isinstance(settings.secret("SAP_KEY"), SecretStr)
+    assert settings.secret("SAP_KEY").get_secret_value() == SECRET
+
+
+# ----------------------------------------------------------------------------------------------- environment
+
+
+def test_the_process_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("LAKE_START_DATE=2020-01-01\nDATALAKE_HOME=/from/file\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAKE_START_DATE", "2021-01-01")
+    monkeypatch.delenv("DATALAKE_HOME", raising=False)
+    settings = load_settings()
+    assert settings.start_date == date(2021, 1, 1)
+    assert settings.home == Path("/from/file")
+
+
+def test_the_file_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LAKE_START_DATE", raising=False)
+    assert load_settings().start_date == date(2025, 1, 1)
+
+
+def test_a_given_environment_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKE_START_DATE", "2021-01-01")
+    assert load_settings({}).start_date == date(2025, 1, 1)
+
+
+def test_names_of_variables_are_unique_and_each_says_what_it_is_for() -> None:
+    names = [variable.name for variable in VARIABLES]
+    assert len(names) == len(set(names))
+    assert [v.name for v in VARIABLES if len(v.purpose) < 10] == []
+    assert [v.name for v in VARIABLES if v.choices and v.default is not None and v.default not in v.choices] == []
+
+
+def test_the_files_of_the_project_are_found_wherever_the_process_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (project_files() / "sql" / "migrations").is_dir()
+    assert (project_files() / "dagster.yaml").is_file()

@@ -1,0 +1,2 @@
+-- Make room for the next service.
+drop table pg_temp.filtered

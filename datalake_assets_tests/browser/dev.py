@@ -1,0 +1,179 @@
+"""`datalake dev` as a user starts it, on a lake of a few days, with sources that can be told to fail."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from datalake_assets.cli.demo import read_contents
+from datalake_assets.clock import Clock
+from datalake_assets.entities import TERM
+from datalake_assets.simulator.client import SimulatorControl, running_simulator
+from datalake_assets.storage.embedded import EmbeddedPostgres
+from datalake_assets.storage.postgres import PostgresAddress, session
+from datalake_assets_tests.servers import open_folder
+
+T = TypeVar("T")
+
+DATALAKE = str(Path(sys.executable).with_name("datalake"))
+PATIENCE_S = 120.0
+"""Machines that run tests do other things too; what is waited for comes in seconds on a quiet one."""
+
+
+@dataclass(frozen=True)
+class Dev:
+    """A running `datalake dev`; the last of its days is today and not loaded yet."""
+
+    url: str
+    home: Path
+    days: tuple[date, ...]
+    simulator: SimulatorControl
+    server: PostgresAddress
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def today(self) -> date:
+        return self.days[-1]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What nobody may read in the UI."""
+        return (self.simulator.environment()["DE_CSTOOLS_KEY"], self.server.password.get_secret_value())
+
+    def truth(self) -> dict[str, Any]:
+        """What the lake must hold when every day is loaded."""
+        return self.simulator.truth(kind="term", since=self.days[0], day=self.today)
+
+    def contents(self) -> dict[str, Any]:
+        """What the lake holds."""
+
+        async def read() -> dict[str, Any]:
+            async with session(self.server.with_database("datalake"), application_name="test") as connection:
+                return await read_contents(connection, TERM)
+
+        return apart(read)
+
+    def rows(self, database: str, query: str, *arguments: object) -> list[tuple[Any, ...]]:
+        async def fetch() -> list[tuple[Any, ...]]:
+            async with session(self.server.with_database(database), application_name="test") as connection:
+                return [tuple(row) for row in await connection.fetch(query, *arguments)]
+
+        return apart(fetch)
+
+    def graphql(self, query: str) -> Any:
+        answer = httpx.post(f"{self.url}/graphql", json={"query": query}, timeout=PATIENCE_S, trust_env=False).json()
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+
+def apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine in a thread of its own: Playwright keeps an event loop running in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(work())).result()
+
+
+@contextmanager
+def running_dev(days: int = 3) -> Iterator[Dev]:
+    """Load all days but the last, each by a `datalake run` of its own, then start `datalake dev`."""
+    today = Clock().today()
+    dates = tuple(today - timedelta(days=back) for back in range(days - 1, -1, -1))
+    with open_folder() as home, running_simulator(scenario_start=dates[0]) as simulator:
+        environment = {
+            **bare_environment(home),
+            **simulator.environment(),
+            "LAKE_START_DATE": dates[0].isoformat(),
+        }
+        # Held, so that the commands need not start it one by one.
+        with EmbeddedPostgres(home / "postgres") as server:
+            for day in dates[:-1]:
+                simulator.set_day(day)
+                _load(day, home, environment)
+        simulator.set_day(today)
+        with started_dev(home, {**environment, "DATALAKE_TODAY": today.isoformat()}) as (process, url):
+            wait_until_served(process, url, home)
+            yield Dev(url, home, dates, simulator, server, process)
+
+
+def bare_environment(home: Path) -> dict[str, str]:
+    """The environment of a user who has set nothing but the folder."""
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "DATALAKE_HOME": str(home)}
+
+
+@contextmanager
+def started_dev(
+    home: Path, environment: dict[str, str], *arguments: str
+) -> "Iterator[tuple[subprocess.Popen[bytes], str]]":
+    """`datalake dev` on a free port; what is left of it at the end of the block is killed."""
+    port = free_port()
+    with (home / "dev.log").open("wb") as output:
+        process = subprocess.Popen(
+            [DATALAKE, "dev", "--port", str(port), *arguments],
+            env=environment,
+            cwd=home,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
+    try:
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        for pid in processes_of(home):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_until_served(process: "subprocess.Popen[bytes]", url: str, home: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        with suppress(httpx.TransportError):
+            httpx.get(f"{url}/server_info", timeout=5, trust_env=False).raise_for_status()
+            return
+        output = (home / "dev.log").read_text()
+        assert process.poll() is None, output
+        assert time.monotonic() < deadline, output
+        time.sleep(0.1)
+
+
+def processes_of(home: Path) -> dict[int, str]:
+    """Command lines of the processes that work for a folder: it stands in their environment or their arguments."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            command = (entry / "cmdline").read_bytes()
+            if os.fsencode(home) in command + (entry / "environ").read_bytes():
+                found[int(entry.name)] = os.fsdecode(command.replace(b"\0", b" "))
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _load(day: date, home: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [DATALAKE, "run", "term_daily", "--date", day.isoformat(), "--quiet"],
+        env={**environment, "DATALAKE_TODAY": day.isoformat()},
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -106,6 +106,8 @@ def red_run(backfill: Backfill, dev: Dev, browser_context: BrowserContext) -> Re
         expect(page.get_by_text("It is asked again in").first).to_be_visible()
         shown = page.inner_text("body")
         ui.expect_run_to_end("Failure")
+        # The state of the run is asked for on its own, so it may be shown before the last event has come.
+        ui.wait_until(lambda: any("RunFailureEvent" in frame for frame in frames), "the last event did not come")
         stayed = page.evaluate("window.sameDocument === true")
     dev.simulator.set_faults()
     return RedRun(run, shown, frames, stayed)

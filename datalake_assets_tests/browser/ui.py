@@ -5,7 +5,8 @@ For the browser tests and for `tools/screenshots.py`. What must be seen is in th
 
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -79,6 +80,13 @@ class Ui:
         page.get_by_role("link", name="View", exact=True).click()
         page.wait_for_url(re.compile(r"/runs/"))
         return page.url.rpartition("/")[2].partition("?")[0]
+
+    def wait_until(self, came: Callable[[], bool], otherwise: str) -> None:
+        """Let the page go on until something has come about."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not came():
+            assert time.monotonic() < deadline, otherwise
+            self.page.wait_for_timeout(100)
 
     def expect_run_to_end(self, state: str) -> None:
         """Wait for the run whose page is shown."""

@@ -324,7 +324,14 @@ async def test_a_retry_after_that_is_past_or_unreadable_does_not_delay(asked: st
 
 
 @pytest.mark.parametrize(
-    "asked", ["3", "86400", "9" * 5000, format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)]
+    "asked",
+    [
+        "3",
+        "86400",
+        pytest.param("9" * 5000, id="5,000 digits"),
+        # An id of its own: with the moment in it, two workers would collect different tests.
+        pytest.param(format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True), id="tomorrow"),
+    ],
 )
 async def test_a_retry_after_beyond_the_cap_fails_the_source(asked: str) -> None:
     """H5: a daily quota must end the load with that reason, not keep it asleep until midnight."""

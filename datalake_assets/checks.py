@@ -16,6 +16,7 @@ from datalake_assets.assets.reporting import reported_failures
 from datalake_assets.entities import Entity
 from datalake_assets.lake.checks import Check, Lake, Verdict, checks_of
 from datalake_assets.lake.services import load_services
+from datalake_assets.lake.slices import slice_of
 from datalake_assets.resources import LakeResource
 
 PARTITION_TAG: Final = "dagster/partition"
@@ -42,11 +43,13 @@ def _table_checks(entity: Entity, checks: list[Check]) -> dg.AssetChecksDefiniti
     )
     def table_checks(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterable[dg.AssetCheckResult]:
         partition = context.run.tags.get(PARTITION_TAG)
-        load_date = date.fromisoformat(partition) if partition else lake.clock.today()
+        piece = slice_of(entity, partition) if partition else None
+        load_date = piece.load_date if piece else lake.clock.today()
+        scope = piece.scope if piece else ()
         wanted = {key.name for key in context.selected_asset_check_keys}
         chosen = [check for check in checks if check.name in wanted]
         with reported_failures():
-            verdicts = asyncio.run(_evaluate(lake, entity, chosen, load_date, context.run.run_id))
+            verdicts = asyncio.run(_evaluate(lake, entity, chosen, load_date, scope, context.run.run_id))
         for check, verdict in zip(chosen, verdicts, strict=True):
             yield dg.AssetCheckResult(
                 check_name=check.name,
@@ -61,8 +64,14 @@ def _table_checks(entity: Entity, checks: list[Check]) -> dg.AssetChecksDefiniti
 
 
 async def _evaluate(
-    lake: LakeResource, entity: Entity, checks: list[Check], load_date: date, run_id: str
+    lake: LakeResource,
+    entity: Entity,
+    checks: list[Check],
+    load_date: date,
+    scope: tuple[str | int, ...],
+    run_id: str,
 ) -> list[Verdict]:
     async with lake.connect(run_id) as connection:
-        seen = Lake(connection, lake.landing(entity), load_services(entity).services, lake.tolerances, lake.clock)
+        services = load_services(entity).services
+        seen = Lake(connection, lake.landing(entity), services, lake.tolerances, lake.clock, scope)
         return [await check.evaluate(seen, load_date) for check in checks]

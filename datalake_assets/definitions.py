@@ -10,12 +10,16 @@ from typing import Any
 
 import dagster as dg
 
+from datalake_assets.assets.course import build_course_assets
+from datalake_assets.assets.person import build_person_assets
+from datalake_assets.assets.population import build_population_assets
 from datalake_assets.assets.term import build_term_assets
-from datalake_assets.automation import build_daily_automation, build_reconcile_sensor
+from datalake_assets.automation import build_daily_automation, build_reconcile_sensor, build_term_sensor
 from datalake_assets.checks import build_entity_checks
-from datalake_assets.entities import TERM
-from datalake_assets.partitions import load_dates
-from datalake_assets.resources import LakeResource, LakeTables, PeopleSoftResource
+from datalake_assets.entities import ENTITIES
+from datalake_assets.notifications import build_notification_sensors
+from datalake_assets.partitions import load_dates, load_dates_by_term
+from datalake_assets.resources import LakeResource, LakeTables, SourcesResource
 from datalake_assets.settings import load_settings
 from datalake_assets.storage.parquet_io_manager import ParquetIOManager
 
@@ -25,21 +29,29 @@ def defs() -> dg.Definitions:
     """Everything the code location offers."""
     settings = load_settings()
     days = load_dates(settings.start_date)
+    assets = [
+        *build_term_assets(days),
+        *build_course_assets(load_dates_by_term(days)),
+        *build_population_assets(days),
+        *build_person_assets(days),
+    ]
+    running = settings.schedules_run
     return dg.Definitions.merge(
         dg.Definitions(
-            assets=linked_to_code(build_term_assets(days), settings.get("DATALAKE_GIT_URL")),
-            asset_checks=build_entity_checks(TERM),
+            assets=linked_to_code(assets, settings.get("DATALAKE_GIT_URL")),
+            asset_checks=[checks for entity in ENTITIES for checks in build_entity_checks(entity)],
             resources={
                 "lake": LakeResource(),
-                "peoplesoft": PeopleSoftResource(),
+                "sources": SourcesResource(),
                 "parquet": ParquetIOManager(location=settings.lake_url),
                 "postgres": LakeTables(),
             },
             # Also of what the UI materialises: starting a process per step takes longer than the steps do.
             executor=dg.in_process_executor,
         ),
-        build_daily_automation(entity=TERM, running=settings.schedules_run),
-        dg.Definitions(sensors=[build_reconcile_sensor(running=settings.schedules_run)]),
+        *(build_daily_automation(entity=entity, running=running) for entity in ENTITIES),
+        dg.Definitions(sensors=[build_term_sensor(running=running), build_reconcile_sensor(running=running)]),
+        dg.Definitions(sensors=build_notification_sensors(running=running)),
     )
 
 

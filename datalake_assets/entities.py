@@ -1,4 +1,4 @@
-"""What a term is: key, columns, sensitive keys and the tables it lives in. Later entities are added here.
+"""What a term, a course and a person are: key, columns, sensitive keys and the tables they live in.
 
 An entity is plain data. How documents are fetched (`sources/`), kept (`lake/`) and shown as assets (`assets/`)
 follows from it and does not belong here.
@@ -24,6 +24,7 @@ class Column:
         max_length: Longest text that fits, in characters; None: no limit.
         description: What the column holds.
         personal: The value identifies or describes a person, and previews mask it.
+        pattern: Regular expression that the whole text must match; None: any text.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Column:
     max_length: int | None = None
     description: str = ""
     personal: bool = False
+    pattern: str | None = None
 
     @property
     def sql_type(self) -> str:
@@ -131,4 +133,55 @@ TERM: Final = Entity(
     description="Academic terms of every career, from PeopleSoft Campus Solutions (query BU_TERM_QRY).",
 )
 
-ENTITIES: Final[tuple[Entity, ...]] = (TERM,)
+COURSE: Final = Entity(
+    name="course",
+    table="course_data",
+    document_column="course_data",
+    dated_column="dl_insert_date",
+    key=(
+        Column("academic_career", ("termDetails", "academicCareer"), "varchar", 4, "Academic career that offers it."),
+        Column("term_code", ("termDetails", "term", "code"), "integer", None, "Term in which it is offered."),
+        Column("course_id", ("v2", "courseId"), "integer", None, "Number of the course."),
+        Column("session_code", ("v2", "sessionCode"), "varchar", 3, "Session of the term."),
+    ),
+    columns=(Column("course_data", (), "jsonb", None, "The course with its sections, and the term it belongs to."),),
+    scope=("term_code",),
+    load_hour=2,
+    description="Courses of the active terms with their sections, from SnapLogic.",
+)
+
+PERSON: Final = Entity(
+    name="person",
+    table="person_data",
+    document_column="person_data",
+    dated_column="dl_insert_date",
+    key=(Column("bu_uid", ("personid",), "varchar", None, "University id of the person.", personal=True),),
+    columns=(Column("person_data", (), "jsonb", None, "What the university knows of the person.", personal=True),),
+    load_hour=3,
+    description="Students, employees and affiliates, from the person API.",
+)
+
+
+def _id_list(table: str, description: str) -> Entity:
+    """A list of people's ids: it is landed, and nothing but the population is made of it."""
+    return Entity(
+        name="person",
+        table=table,
+        document_column="document",
+        dated_column="load_date",
+        key=(Column("bu_uid", ("buid",), "varchar", None, "University id.", personal=True, pattern=r"U\d{8}"),),
+        columns=(),
+        load_hour=PERSON.load_hour,
+        description=description,
+    )
+
+
+PEOPLESOFT_IDS: Final = _id_list("peoplesoft_ids", "Students, from the id queries of PeopleSoft Campus Solutions.")
+SAP_IDS: Final = _id_list("sap_ids", "Active employees, from SAP.")
+VDS_IDS: Final = _id_list("vds_ids", "Faculty and staff, from the virtual directory (VDS).")
+POPULATION: Final = _id_list("population", "Everybody whom PeopleSoft, SAP or VDS name, and who names them.")
+ID_SOURCES: Final = (PEOPLESOFT_IDS, SAP_IDS, VDS_IDS)
+"""What the population is joined from."""
+
+ENTITIES: Final[tuple[Entity, ...]] = (TERM, COURSE, PERSON)
+"""What has a history, a current state and services."""

@@ -16,10 +16,13 @@ from datalake_assets.lake import crashpoints
 from datalake_assets.lake.guards import Tolerances
 from datalake_assets.lake.landing import Landing
 from datalake_assets.lake.ledger import Ledger
-from datalake_assets.lake.spool import Spool
-from datalake_assets.settings import CsToolsSettings, Settings, load_settings
-from datalake_assets.sources.http import RequestPolicy
+from datalake_assets.settings import CsToolsSettings, PersonApiSettings, Settings, VdsWrapperSettings, load_settings
+from datalake_assets.sources.courses import CourseApi
 from datalake_assets.sources.peoplesoft import CsTools, QueryAccessService
+from datalake_assets.sources.persons import PersonApi, SnapLogicPersons
+from datalake_assets.sources.policies import RequestPolicy
+from datalake_assets.sources.sap import SapEmployees
+from datalake_assets.sources.vds import VdsAdap, VdsWrapper
 from datalake_assets.storage.parquet import ParquetStore
 from datalake_assets.storage.postgres import PostgresAddress, session
 from datalake_assets.storage.postgres_io_manager import LoadLedger, PostgresIOManager
@@ -53,11 +56,17 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def landing(self, entity: Entity) -> Landing:
         """Snapshots of an entity."""
-        return Landing(ParquetStore(self.settings.lake_url), entity)
+        return Landing(self.snapshots, entity)
 
-    def spool(self, entity: Entity) -> Spool:
-        """Answered requests of unfinished loads of an entity."""
-        return Spool(ParquetStore(str(self.settings.spool_folder)), entity)
+    @property
+    def snapshots(self) -> ParquetStore:
+        """Snapshots of all entities."""
+        return ParquetStore(self.settings.lake_url)
+
+    @property
+    def spools(self) -> ParquetStore:
+        """Answered requests of unfinished loads."""
+        return ParquetStore(str(self.settings.spool_folder))
 
     @asynccontextmanager
     async def connect(self, run_id: str) -> AsyncIterator[asyncpg.Connection]:
@@ -80,17 +89,17 @@ class LakeTables(PostgresIOManager):
         return Ledger()
 
 
-class PeopleSoftResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """PeopleSoft queries, through CS Tools or the Query Access Service, whichever is configured."""
+class SourcesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The source systems: clients to be entered as async contexts, by the way that is configured for each.
+
+    Every method raises a `SettingError` that names the variable if one is missing.
+    """
 
     def queries(self, policy: RequestPolicy) -> CsTools | QueryAccessService:
-        """A client to be entered as an async context.
+        """PeopleSoft queries, through CS Tools or the Query Access Service.
 
         Args:
             policy: What a request may cost.
-
-        Raises:
-            SettingError: A variable is missing; the message names it.
         """
         settings = load_settings()
         agent = settings.require("HTTP_USER_AGENT")
@@ -113,4 +122,48 @@ class PeopleSoftResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             row_cap=way.row_cap,
             ca_bundle=way.ca_bundle,
             user_agent=agent,
+        )
+
+    def employees(self) -> SapEmployees:
+        """SAP's list of employees."""
+        settings = load_settings()
+        way = settings.sap()
+        return SapEmployees(
+            way.url,
+            way.key,
+            active=(way.active_status,),
+            ca_bundle=way.ca_bundle,
+            user_agent=settings.require("HTTP_USER_AGENT"),
+        )
+
+    def directory(self) -> VdsWrapper | VdsAdap:
+        """The virtual directory, through its wrapper or its own interface."""
+        settings = load_settings()
+        agent = settings.require("HTTP_USER_AGENT")
+        way = settings.vds()
+        if isinstance(way, VdsWrapperSettings):
+            return VdsWrapper(way.url, way.key, size_limit=way.size_limit, ca_bundle=way.ca_bundle, user_agent=agent)
+        return VdsAdap(
+            way.url, way.base_dn, basic=way.basic, bearer=way.bearer, ca_bundle=way.ca_bundle, user_agent=agent
+        )
+
+    def persons(self) -> PersonApi | SnapLogicPersons:
+        """Documents of people, from the person API or through SnapLogic."""
+        settings = load_settings()
+        agent = settings.require("HTTP_USER_AGENT")
+        way = settings.person_api()
+        if isinstance(way, PersonApiSettings):
+            return PersonApi(way.url, way.key, ca_bundle=way.ca_bundle, user_agent=agent)
+        return SnapLogicPersons(way.url, way.key, cs_env=way.cs_env, ca_bundle=way.ca_bundle, user_agent=agent)
+
+    def courses(self) -> CourseApi:
+        """Courses, through SnapLogic."""
+        settings = load_settings()
+        way = settings.course_api()
+        return CourseApi(
+            way.url,
+            way.key,
+            cs_env=way.cs_env,
+            ca_bundle=way.ca_bundle,
+            user_agent=settings.require("HTTP_USER_AGENT"),
         )

@@ -6,6 +6,7 @@ as `SecretStr`. Which day it is belongs to `clock.py`; how connections are made,
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -19,6 +20,7 @@ from pydantic import SecretStr
 from datalake_assets.clock import Clock
 from datalake_assets.errors import DatalakeError
 from datalake_assets.lake.guards import Tolerances
+from datalake_assets.notify.routes import MAIL, WEBHOOK, MailServer, Routes
 from datalake_assets.storage.postgres import PostgresAddress
 
 
@@ -74,6 +76,11 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         "0.01",
     ),
     Variable("LAKE_MAX_QUARANTINED_SHARE", "largest share of documents that may go to quarantine in a load", "0.05"),
+    Variable(
+        "LAKE_MAX_EMPTY_SHARE",
+        "largest share of empty objects in an answer of SnapLogic that may still show which courses are gone",
+        "0.005",
+    ),
     Variable("LAKE_MAX_REMOVED_SHARE", "largest share of keys that one load may remove", "0.20"),
     Variable("POSTGRES_HOST", "PostgreSQL server of the lake; unset: an embedded server is started"),
     Variable("POSTGRES_PORT", "port of the PostgreSQL server", "5432"),
@@ -116,12 +123,39 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     Variable("DE_PERSON_API_CA_BUNDLE", "file with the certificate authority of the person API"),
     Variable("VDS_URL", "address of the virtual directory (VDS)"),
     Variable("VDS_KEY", "bearer key of VDS; alternatively VDS_USERNAME and VDS_PASSWORD", secret=True),
-    Variable("VDS_USERNAME", "user of VDS, where VDS_KEY is not used"),
+    Variable("VDS_USERNAME", "user of VDS, a DN, where VDS_KEY is not used; needs VDS_BASE_DN"),
     Variable("VDS_PASSWORD", "password of VDS_USERNAME", secret=True),
+    Variable("VDS_BASE_DN", "base DN of searches; set: VDS_URL is the directory's own REST interface (ADAP)"),
+    Variable(
+        "VDS_SIZE_LIMIT",
+        "entries that VDS is asked for at most where VDS_BASE_DN is not set; an answer of that many is refused",
+        "25000",
+    ),
     Variable("VDS_CA_BUNDLE", "file with the certificate authority of VDS"),
     Variable("SAP_URL", "address of the SAP employee list"),
     Variable("SAP_KEY", "API key of the SAP employee list", secret=True),
+    Variable("SAP_ACTIVE_STATUS", "EMP_STATUS of the employees who count, as SAP writes it", "3 - Active"),
     Variable("SAP_CA_BUNDLE", "file with the certificate authority of SAP"),
+    Variable("DATALAKE_UI_URL", "web address of the Dagster UI, for links in notifications"),
+    Variable(
+        "NOTIFY_WEBHOOK_URLS",
+        'webhooks that take {"text": ...}: one address, or name=address pairs with blanks between; '
+        "the one named default is told of everything that has no route",
+        secret=True,
+    ),
+    Variable("NOTIFY_EMAIL_TO", "mail addresses, with commas between, told of everything that has no route"),
+    Variable(
+        "NOTIFY_ROUTES",
+        "who is told instead, by owner: owner=webhook,address entries with blanks between, "
+        "e.g. team:registrar=registrar,terms@example.edu",
+    ),
+    Variable("NOTIFY_SMTP_HOST", "mail server that takes notifications"),
+    Variable("NOTIFY_SMTP_PORT", "port of the mail server; 465 speaks TLS at once, others by STARTTLS", "587"),
+    Variable("NOTIFY_SMTP_USER", "user of the mail server; unset: no logon"),
+    Variable("NOTIFY_SMTP_PASS", "password of NOTIFY_SMTP_USER", secret=True),
+    Variable("NOTIFY_SMTP_FROM", "mail address that notifications come from"),
+    Variable("NOTIFY_SMTP_CA_BUNDLE", "file with the certificate authority of the mail server"),
+    Variable("NOTIFY_QUARANTINE_GROWTH", "how many more documents in quarantine are tolerated without a message", "0"),
 )
 
 _BY_NAME: Final = {variable.name: variable for variable in VARIABLES}
@@ -146,6 +180,67 @@ class QueryAccessSettings:
     user: str
     password: SecretStr
     row_cap: int | None
+    ca_bundle: str | None
+
+
+@dataclass(frozen=True)
+class PersonApiSettings:
+    """How the Data Engineering person API is reached."""
+
+    url: str
+    key: SecretStr
+    cs_env: str
+    ca_bundle: str | None
+
+
+@dataclass(frozen=True)
+class SnapLogicPersonSettings:
+    """How the SnapLogic person task is reached."""
+
+    url: str
+    key: SecretStr
+    cs_env: str
+    ca_bundle: str | None
+
+
+@dataclass(frozen=True)
+class SapSettings:
+    """How SAP's employee list is reached, and which employees count."""
+
+    url: str
+    key: SecretStr
+    active_status: str
+    ca_bundle: str | None
+
+
+@dataclass(frozen=True)
+class VdsWrapperSettings:
+    """How the wrapper before VDS is reached."""
+
+    url: str
+    key: SecretStr
+    size_limit: int
+    ca_bundle: str | None
+
+
+@dataclass(frozen=True)
+class VdsAdapSettings:
+    """How VDS itself is reached, over ADAP: with a user and a password, or with a bearer token."""
+
+    url: str
+    base_dn: str
+    basic: tuple[str, SecretStr] | None
+    bearer: SecretStr | None
+    ca_bundle: str | None
+
+
+@dataclass(frozen=True)
+class CourseApiSettings:
+    """How SnapLogic's course task is reached."""
+
+    url: str
+    key: SecretStr
+    cs_env: str
     ca_bundle: str | None
 
 
@@ -240,6 +335,7 @@ class Settings:
             failed=self._share("LAKE_MAX_FAILED_SHARE"),
             quarantined=self._share("LAKE_MAX_QUARANTINED_SHARE"),
             removed=self._share("LAKE_MAX_REMOVED_SHARE"),
+            empty=self._share("LAKE_MAX_EMPTY_SHARE"),
         )
 
     @property
@@ -290,6 +386,154 @@ class Settings:
             row_cap=self._row_cap,
             ca_bundle=self.get("PEOPLE_SOFT_CA_BUNDLE"),
         )
+
+    def person_api(self) -> PersonApiSettings | SnapLogicPersonSettings:
+        """The way to person documents: the Data Engineering person API if its address is set, else SnapLogic.
+
+        Raises:
+            SettingError: A variable is missing or wrong.
+        """
+        if self.is_set("DE_PERSON_API_URL"):
+            return PersonApiSettings(
+                url=self._url("DE_PERSON_API_URL"),
+                key=self.secret("DE_PERSON_API_KEY"),
+                cs_env=self.require("CS_ENV"),
+                ca_bundle=self.get("DE_PERSON_API_CA_BUNDLE"),
+            )
+        if not self.is_set("SNAPLOGIC_PERSON_URL"):
+            raise SettingError(
+                "Neither DE_PERSON_API_URL nor SNAPLOGIC_PERSON_URL is set, so person documents cannot be asked for.",
+                todo="Set DE_PERSON_API_URL and DE_PERSON_API_KEY, or SNAPLOGIC_PERSON_URL and SNAPLOGIC_PERSON_KEY; "
+                "without a source of your own, `datalake demo` brings a simulator.",
+            )
+        return SnapLogicPersonSettings(
+            url=self._url("SNAPLOGIC_PERSON_URL"),
+            key=self.secret("SNAPLOGIC_PERSON_KEY"),
+            cs_env=self.require("CS_ENV"),
+            ca_bundle=self.get("SNAPLOGIC_CA_BUNDLE"),
+        )
+
+    def sap(self) -> SapSettings:
+        """The way to SAP's employee list.
+
+        Raises:
+            SettingError: A variable is missing or wrong.
+        """
+        return SapSettings(
+            url=self._url("SAP_URL"),
+            key=self.secret("SAP_KEY"),
+            active_status=self.require("SAP_ACTIVE_STATUS"),
+            ca_bundle=self.get("SAP_CA_BUNDLE"),
+        )
+
+    def vds(self) -> VdsWrapperSettings | VdsAdapSettings:
+        """The way to VDS: its own interface if a base DN is set, else the wrapper. A key goes before a user.
+
+        Raises:
+            SettingError: A variable is missing or wrong.
+        """
+        url, ca_bundle = self._url("VDS_URL"), self.get("VDS_CA_BUNDLE")
+        if self.is_set("VDS_KEY"):
+            key = self.secret("VDS_KEY")
+            if not self.is_set("VDS_BASE_DN"):
+                return VdsWrapperSettings(url, key, self._integer("VDS_SIZE_LIMIT"), ca_bundle)
+            return VdsAdapSettings(url, self.require("VDS_BASE_DN"), None, key, ca_bundle)
+        if not self.is_set("VDS_USERNAME"):
+            raise SettingError(
+                "Neither VDS_KEY nor VDS_USERNAME is set; without a logon, VDS answers as for anybody.",
+                todo="Set VDS_KEY for the wrapper, or VDS_USERNAME, VDS_PASSWORD and VDS_BASE_DN for VDS itself.",
+            )
+        basic = (self.require("VDS_USERNAME"), self.secret("VDS_PASSWORD"))
+        return VdsAdapSettings(url, self.require("VDS_BASE_DN"), basic, None, ca_bundle)
+
+    def course_api(self) -> CourseApiSettings:
+        """The way to SnapLogic's course task.
+
+        Raises:
+            SettingError: A variable is missing or wrong.
+        """
+        return CourseApiSettings(
+            url=self._url("SNAPLOGIC_COURSE_URL"),
+            key=self.secret("SNAPLOGIC_COURSE_KEY"),
+            cs_env=self.require("CS_ENV"),
+            ca_bundle=self.get("SNAPLOGIC_CA_BUNDLE"),
+        )
+
+    def notify(self) -> Routes:
+        """Who is told of troubles, and where.
+
+        Raises:
+            SettingError: A variable is missing or wrong.
+        """
+        webhooks = self._webhooks()
+        default = [f"{WEBHOOK}default"] if "default" in webhooks else []
+        default += [f"{MAIL}{self._mail('NOTIFY_EMAIL_TO', text)}" for text in self._parts("NOTIFY_EMAIL_TO", ",")]
+        by_owner: dict[str, tuple[str, ...]] = {}
+        for entry in self._parts("NOTIFY_ROUTES", None):
+            owner, _, names = entry.rpartition("=")
+            channels = [self._channel(name.strip(), webhooks) for name in names.split(",") if name.strip()]
+            if not owner or not channels or owner in by_owner:
+                raise self._wrong("NOTIFY_ROUTES", "must name each owner once, as owner=webhook,address")
+            by_owner[owner] = tuple(channels)
+        mailed = any(channel.startswith(MAIL) for many in (default, *by_owner.values()) for channel in many)
+        return Routes(
+            webhooks=webhooks,
+            mail=self._mail_server() if mailed else None,
+            default=tuple(default),
+            by_owner=by_owner,
+            ui_url=self._url("DATALAKE_UI_URL") if self.is_set("DATALAKE_UI_URL") else None,
+        )
+
+    @property
+    def quarantine_growth(self) -> int:
+        """How many more documents in quarantine are no news."""
+        value = self.require("NOTIFY_QUARANTINE_GROWTH")
+        if not value.isdecimal() or len(value) > 9:
+            raise self._wrong("NOTIFY_QUARANTINE_GROWTH", "must be a whole number from 0")
+        return int(value)
+
+    def _webhooks(self) -> dict[str, SecretStr]:
+        webhooks: dict[str, SecretStr] = {}
+        for entry in self._parts("NOTIFY_WEBHOOK_URLS", None):
+            name, _, address = entry.partition("=")
+            if "://" in name:  # an address without a name, whose query may hold the sign
+                name, address = "default", entry
+            if not name or "@" in name or name in webhooks or not _is_plain_url(address):
+                raise self._wrong(
+                    "NOTIFY_WEBHOOK_URLS", "must hold addresses such as https://host/path, each named once"
+                )
+            webhooks[name] = SecretStr(address)
+        return webhooks
+
+    def _mail_server(self) -> MailServer:
+        user = self.get("NOTIFY_SMTP_USER")
+        return MailServer(
+            host=self.require("NOTIFY_SMTP_HOST"),
+            port=self._integer("NOTIFY_SMTP_PORT", most=65_535),
+            sender=self._mail("NOTIFY_SMTP_FROM", self.require("NOTIFY_SMTP_FROM")),
+            user=user,
+            password=self.secret("NOTIFY_SMTP_PASS") if user else None,
+            ca_bundle=self.get("NOTIFY_SMTP_CA_BUNDLE"),
+        )
+
+    def _channel(self, name: str, webhooks: Mapping[str, SecretStr]) -> str:
+        if "@" in name:
+            return f"{MAIL}{self._mail('NOTIFY_ROUTES', name)}"
+        if name not in webhooks:
+            raise self._wrong("NOTIFY_ROUTES", f"names webhook {name!r}, which NOTIFY_WEBHOOK_URLS does not have")
+        return f"{WEBHOOK}{name}"
+
+    def _mail(self, name: str, text: str) -> str:
+        if not _MAIL.fullmatch(text):
+            raise self._wrong(name, "must hold plain mail addresses such as data@example.edu")
+        return text
+
+    def _parts(self, name: str, separator: str | None) -> list[str]:
+        return [part.strip() for part in (self.get(name) or "").split(separator) if part.strip()]
+
+    @staticmethod
+    def _wrong(name: str, rule: str) -> SettingError:
+        return SettingError(f"{name} {rule}.", todo=f"Set {name} ({_BY_NAME[name].purpose}).")
 
     @property
     def has_sources(self) -> bool:
@@ -350,6 +594,9 @@ class Settings:
                 todo=f"Set {name} ({_BY_NAME[name].purpose}).",
             )
         return value
+
+
+_MAIL: Final = re.compile(r"[\w.+%\-]{1,64}@[\w\-]+(\.[\w\-]+)*", re.ASCII)
 
 
 def _is_plain_url(text: str) -> bool:

@@ -77,7 +77,8 @@ def _same(names: Iterable[str], left: str, right: str) -> str:
     return " and ".join(f"{left}.{quote_identifier(name)} = {right}.{quote_identifier(name)}" for name in names)
 
 
-def _bound(names: Iterable[str], first: int) -> str:
-    """`a = $2 and b = $3`, counting from `first`; `true` for no names."""
-    pairs = (f"{quote_identifier(name)} = ${first + offset}" for offset, name in enumerate(names))
+def _bound(names: Iterable[str], first: int, alias: str = "") -> str:
+    """`a = $2 and b = $3`, counting from `first`; with an alias `x.a = $2`; `true` for no names."""
+    prefix = f"{alias}." if alias else ""
+    pairs = (f"{prefix}{quote_identifier(name)} = ${first + offset}" for offset, name in enumerate(names))
     return " and ".join(pairs) or "true"

@@ -10,7 +10,7 @@ import pytest
 
 from datalake_assets.clock import CAMPUS_ZONE
 from datalake_assets.definitions import defs
-from datalake_assets.entities import ENTITIES, TERM
+from datalake_assets.entities import ENTITIES, ID_SOURCES, POPULATION, TERM
 from datalake_assets.lake.checks import checks_of
 from datalake_assets.lake.tables import LAYERS, table_of
 from datalake_assets.resources import LakeResource
@@ -35,26 +35,58 @@ def test_definitions_load_with_an_empty_environment_and_without_a_clock_or_netwo
     environment = {"PATH": os.environ["PATH"], "DAGSTER_DISABLE_TELEMETRY": "true"}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == "5"
+    assert result.stdout.strip() == "26"
+
+
+SOURCES = {
+    "peoplesoft/BU_TERM_QRY",
+    "peoplesoft/BU_PARM_0216_QRY",
+    "peoplesoft/BU_PARM_ENRL_DORM_QRY",
+    "peoplesoft/BU_TERM_STD_FULL_TERM",
+    "peoplesoft/BU_FACULTY_GET",
+    "sap/Z_HR_EMPLOYEE_OBJ_LIST",
+    "vds/faculty",
+    "vds/staff",
+    "snaplogic/course",
+    "snaplogic/person",
+}
+"""Every question that is asked of a source system."""
 
 
 def test_asset_keys_are_the_tables_and_the_sources_and_nothing_else(definitions):
     keys = {spec.key.to_user_string() for spec in definitions.resolve_all_asset_specs()}
     tables = {"/".join(table_of(entity, layer).name.parts) for entity in ENTITIES for layer in LAYERS}
-    assert keys == tables | {"peoplesoft/BU_TERM_QRY"}
+    ids = {"/".join(entity.landing.parts) for entity in (*ID_SOURCES, POPULATION)}
+    assert keys == tables | ids | SOURCES
 
 
 def test_the_graph_goes_from_source_to_curated(definitions):
     upstream = {
-        spec.key.to_user_string(): [dep.asset_key.to_user_string() for dep in spec.deps]
+        spec.key.to_user_string(): sorted(dep.asset_key.to_user_string() for dep in spec.deps)
         for spec in definitions.resolve_all_asset_specs()
     }
-    assert upstream == {
-        "peoplesoft/BU_TERM_QRY": [],
+    assert {key for key, above in upstream.items() if not above} == SOURCES
+    for entity in ENTITIES:
+        above = [["/".join(table_of(entity, layer).name.parts)] for layer in LAYERS]
+        below = [upstream["/".join(table_of(entity, layer).name.parts)] for layer in LAYERS]
+        assert below[1:] == above[:-1]
+    assert {key: upstream[key] for key in upstream if "_landing/" in key} == {
         "term_landing/term_data": ["peoplesoft/BU_TERM_QRY"],
-        "term_raw/term_data": ["term_landing/term_data"],
-        "term_xform/current_term_data": ["term_raw/term_data"],
-        "term_curated/term_data_by_service": ["term_xform/current_term_data"],
+        "course_landing/course_data": ["snaplogic/course", "term_curated/term_data_by_service"],
+        "person_landing/peoplesoft_ids": ["peoplesoft/BU_PARM_0216_QRY", "peoplesoft/BU_PARM_ENRL_DORM_QRY"],
+        "person_landing/sap_ids": ["sap/Z_HR_EMPLOYEE_OBJ_LIST"],
+        "person_landing/vds_ids": ["vds/faculty", "vds/staff"],
+        "person_landing/population": [
+            "person_landing/peoplesoft_ids",
+            "person_landing/sap_ids",
+            "person_landing/vds_ids",
+        ],
+        "person_landing/person_data": [
+            "peoplesoft/BU_FACULTY_GET",
+            "peoplesoft/BU_TERM_STD_FULL_TERM",
+            "person_landing/population",
+            "snaplogic/person",
+        ],
     }
 
 
@@ -62,15 +94,14 @@ def test_every_asset_has_group_owner_kinds_and_a_first_line_with_grain_and_key(d
     for spec in definitions.resolve_all_asset_specs():
         first_line = (spec.description or "").splitlines()[0]
         assert first_line.startswith("One row per "), spec.key
-        assert spec.group_name == "term"
+        assert spec.group_name in {entity.name for entity in ENTITIES}
         assert spec.owners
         assert spec.kinds
         assert spec.tags["lake/layer"]
 
 
 def test_tables_show_their_declared_columns_code_version_and_code(definitions):
-    for layer in LAYERS:
-        table = table_of(TERM, layer)
+    for table in (table_of(entity, layer) for entity in ENTITIES for layer in LAYERS):
         spec = definitions.resolve_assets_def(table.name.parts).get_asset_spec(dg.AssetKey(table.name.parts))
         schema = spec.metadata["dagster/column_schema"]
         assert [column.name for column in schema.columns] == [column.name for column in table.columns]
@@ -104,7 +135,9 @@ def test_what_the_ui_materialises_runs_in_one_process(definitions):
 def test_every_check_of_the_lake_is_an_asset_check(definitions):
     specs = [spec for checks in definitions.asset_checks or [] for spec in checks.check_specs]
     found = {("/".join(spec.asset_key.path), spec.name, spec.blocking) for spec in specs}
-    expected = {("/".join(check.table.parts), check.name, check.blocking) for check in checks_of(TERM)}
+    expected = {
+        ("/".join(check.table.parts), check.name, check.blocking) for entity in ENTITIES for check in checks_of(entity)
+    }
     assert found == expected
 
 
@@ -115,8 +148,12 @@ def test_the_schedule_ships_stopped_and_starts_by_setting(definitions, monkeypat
 
 
 def requests_of(definitions: dg.Definitions, tick: datetime) -> list[dg.RunRequest]:
-    context = dg.build_schedule_context(scheduled_execution_time=tick, repository_def=definitions.get_repository_def())
-    return list(definitions.resolve_schedule_def("term_daily").evaluate_tick(context).run_requests or [])
+    with dg.build_schedule_context(
+        scheduled_execution_time=tick,
+        repository_def=definitions.get_repository_def(),
+        resources={"lake": LakeResource()},
+    ) as context:
+        return list(definitions.resolve_schedule_def("term_daily").evaluate_tick(context).run_requests or [])
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from datalake_assets.exact_json import (
     MAX_DEPTH,
     DuplicateKeys,
     JsonError,
+    JsonValue,
     NotJson,
     defects,
     dumps,
@@ -218,3 +219,24 @@ def test_numbers_kept_for_inspection_are_numbers() -> None:
         "units": Decimal("1.50"),
         "id": 12345678901234567890,
     }
+
+
+SHALLOW = st.recursive(
+    st.none() | st.text('"\\[]{}a\u2028', max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('"\\[{', max_size=2), inner, max_size=3),
+    max_leaves=30,
+)
+
+
+@given(SHALLOW, st.booleans())
+def test_brackets_and_quotes_in_strings_are_not_taken_for_nesting(value: JsonValue, ascii_only: bool) -> None:
+    many = json.dumps([value] * 101, ensure_ascii=ascii_only).encode()
+    assert loads(many) == [value] * 101
+    deep = b"[" * 95 + many + b"]" * 95
+    too_deep = depth_of(value) + 96 > MAX_DEPTH
+    assert defects(loads(deep)) == ("nesting_too_deep" if too_deep else None)
+
+
+def depth_of(value: JsonValue) -> int:
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if members is None else 1 + max(map(depth_of, members), default=0)

@@ -22,7 +22,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init_
 INIT_FILES = sorted([*PACKAGE.rglob("__init__.py"), *TESTS.rglob("__init__.py")])
 
 # Folders that know nothing of orchestration, and what of the package each may import besides itself.
-APART_FROM_DAGSTER = ("lake", "simulator", "sources")
+APART_FROM_DAGSTER = ("lake", "notify", "simulator", "sources")
 BORDERS = {
     "simulator": set(),
     "sources": {"errors", "exact_json"},

@@ -10,9 +10,13 @@ from pydantic import SecretStr
 from datalake_assets.settings import (
     VARIABLES,
     CsToolsSettings,
+    PersonApiSettings,
     QueryAccessSettings,
     SettingError,
     Settings,
+    SnapLogicPersonSettings,
+    VdsAdapSettings,
+    VdsWrapperSettings,
     load_settings,
     project_files,
 )
@@ -25,6 +29,11 @@ PEOPLE_SOFT = {
     "PEOPLE_SOFT_USER": "reader",
     "PEOPLE_SOFT_PASS": SECRET,
 }
+PERSON_API = {"DE_PERSON_API_URL": "https://api.example.edu/person", "DE_PERSON_API_KEY": SECRET}
+SNAPLOGIC_PERSON = {"SNAPLOGIC_PERSON_URL": "https://snap.example.edu/person", "SNAPLOGIC_PERSON_KEY": SECRET}
+SAP = {"SAP_URL": "https://sap.example.edu/hr", "SAP_KEY": SECRET}
+VDS_USER = {"VDS_USERNAME": "cn=reader", "VDS_PASSWORD": SECRET, "VDS_BASE_DN": "ou=people,dc=example"}
+VDS = {"VDS_URL": "https://vds.example.edu"}
 
 
 def value_of(settings: Settings, name: str) -> Any:
@@ -119,6 +128,56 @@ def test_the_query_access_service_is_used_otherwise() -> None:
     )
 
 
+def test_the_person_api_is_used_when_its_address_is_set() -> None:
+    chosen = Settings(PERSON_API | SNAPLOGIC_PERSON | {"CS_ENV": "test"}).person_api()
+    assert isinstance(chosen, PersonApiSettings)
+    assert (chosen.url, chosen.cs_env, chosen.ca_bundle) == ("https://api.example.edu/person", "test", None)
+    assert chosen.key.get_secret_value() == SECRET
+
+
+def test_snaplogic_is_asked_for_persons_otherwise() -> None:
+    chosen = Settings(SNAPLOGIC_PERSON | {"SNAPLOGIC_CA_BUNDLE": "/etc/ca.pem"}).person_api()
+    assert isinstance(chosen, SnapLogicPersonSettings)
+    assert (chosen.url, chosen.cs_env, chosen.ca_bundle) == ("https://snap.example.edu/person", "prd", "/etc/ca.pem")
+
+
+def test_snaplogic_is_asked_for_courses_of_the_environment_that_is_set() -> None:
+    course = {"SNAPLOGIC_COURSE_URL": "https://snap.example.edu/course", "SNAPLOGIC_COURSE_KEY": SECRET}
+    chosen = Settings(course | {"CS_ENV": "test"}).course_api()
+    assert (chosen.url, chosen.cs_env, chosen.ca_bundle) == ("https://snap.example.edu/course", "test", None)
+    assert chosen.key.get_secret_value() == SECRET
+    assert SECRET not in repr(chosen)
+    assert Settings(course | {"SNAPLOGIC_CA_BUNDLE": "/etc/ca.pem"}).course_api().ca_bundle == "/etc/ca.pem"
+    with pytest.raises(SettingError, match="SNAPLOGIC_COURSE_URL is not set"):
+        Settings({}).course_api()
+
+
+def test_which_employees_count_can_be_set() -> None:
+    """Fault P14: the text was a literal in the code."""
+    assert Settings(SAP).sap().active_status == "3 - Active"
+    chosen = Settings(SAP | {"SAP_ACTIVE_STATUS": "Aktiv", "SAP_CA_BUNDLE": "/etc/ca.pem"}).sap()
+    assert (chosen.url, chosen.active_status, chosen.ca_bundle) == (
+        "https://sap.example.edu/hr",
+        "Aktiv",
+        "/etc/ca.pem",
+    )
+
+
+def test_the_directory_is_asked_through_its_wrapper_or_itself() -> None:
+    """Fault P19: one file named a key, another a user, and only one of them was read."""
+    with_key = Settings(VDS | {"VDS_KEY": SECRET, "VDS_USERNAME": "cn=reader", "VDS_SIZE_LIMIT": "40000"}).vds()
+    assert isinstance(with_key, VdsWrapperSettings)
+    assert (with_key.url, with_key.size_limit, with_key.ca_bundle) == ("https://vds.example.edu", 40_000, None)
+    with_user = Settings(VDS | VDS_USER | {"VDS_CA_BUNDLE": "/etc/ca.pem"}).vds()
+    assert isinstance(with_user, VdsAdapSettings)
+    assert with_user.basic is not None
+    assert (with_user.base_dn, with_user.basic[0], with_user.bearer) == ("ou=people,dc=example", "cn=reader", None)
+    assert with_user.ca_bundle == "/etc/ca.pem"
+    with_token = Settings(VDS | VDS_USER | {"VDS_KEY": SECRET}).vds()
+    assert isinstance(with_token, VdsAdapSettings)
+    assert (with_token.basic, with_token.bearer) == (None, SecretStr(SECRET))
+
+
 # -------------------------------------------------------------------------------------------------- refusals
 
 
@@ -156,6 +215,17 @@ def test_the_query_access_service_is_used_otherwise() -> None:
         ({}, "peoplesoft", "Neither DE_CSTOOLS_ENDPOINT nor PEOPLE_SOFT_URL is set"),
         ({"PEOPLE_SOFT_URL": "https://ps"}, "peoplesoft", "PEOPLE_SOFT_USER is not set: user of PeopleSoft's Query"),
         ({"DE_CSTOOLS_ENDPOINT": "https://cs"}, "peoplesoft", "DE_CSTOOLS_KEY is not set: API key of CS Tools"),
+        ({}, "person_api", "Neither DE_PERSON_API_URL nor SNAPLOGIC_PERSON_URL is set"),
+        ({"DE_PERSON_API_URL": "https://x"}, "person_api", "DE_PERSON_API_KEY is not set: API key of the Data Engine"),
+        ({"SNAPLOGIC_PERSON_URL": "https://x"}, "person_api", "SNAPLOGIC_PERSON_KEY is not set: API key of the SnapL"),
+        (PERSON_API | {"DE_PERSON_API_URL": "person"}, "person_api", "DE_PERSON_API_URL is not a usable address"),
+        ({}, "sap", "SAP_URL is not set: address of the SAP employee list"),
+        ({"SAP_URL": "https://x"}, "sap", "SAP_KEY is not set: API key of the SAP employee list"),
+        ({"VDS_KEY": SECRET}, "vds", "VDS_URL is not set: address of the virtual directory"),
+        (VDS, "vds", "Neither VDS_KEY nor VDS_USERNAME is set; without a logon, VDS answers as for anybody"),
+        (VDS | {"VDS_USERNAME": "cn=x", "VDS_BASE_DN": "o=x"}, "vds", "VDS_PASSWORD is not set: password of VDS_USER"),
+        (VDS | {"VDS_USERNAME": "cn=x", "VDS_PASSWORD": SECRET}, "vds", "VDS_BASE_DN is not set: base DN of searches"),
+        (VDS | {"VDS_KEY": SECRET, "VDS_SIZE_LIMIT": "0"}, "vds", "VDS_SIZE_LIMIT is '0'; it must be a whole number"),
     ],
 )
 def test_a_bad_value_is_refused_by_the_name_of_its_variable(
@@ -187,7 +257,7 @@ def test_a_bad_value_of_one_variable_does_not_disturb_another() -> None:
 
 def test_every_password_and_key_is_declared_secret() -> None:
     """A key that is not declared would be printed by `datalake doctor`."""
-    names = {v.name for v in VARIABLES if v.name.endswith(("_KEY", "_PASS", "_PASSWORD", "_PG_URL"))}
+    names = {v.name for v in VARIABLES if v.name.endswith(("_KEY", "_PASS", "_PASSWORD", "_PG_URL", "_WEBHOOK_URLS"))}
     assert names == {v.name for v in VARIABLES if v.secret}
 
 
@@ -196,6 +266,8 @@ def test_secrets_do_not_show_in_any_text_of_the_settings() -> None:
     settings = Settings({v.name: SECRET for v in VARIABLES if v.secret} | POSTGRES | CS_TOOLS)
     cs_tools, address = settings.peoplesoft(), settings.postgres()
     shown = [settings, cs_tools, Settings(PEOPLE_SOFT).peoplesoft(), address, settings.secret("SAP_KEY")]
+    shown += [Settings(PERSON_API).person_api(), Settings(SNAPLOGIC_PERSON).person_api(), Settings(SAP).sap()]
+    shown += [Settings(VDS | VDS_USER).vds(), Settings(VDS | {"VDS_KEY": SECRET}).vds()]
     for value in shown:
         assert SECRET not in f"{value} {value!r}"
     assert "SAP_KEY" in repr(settings)

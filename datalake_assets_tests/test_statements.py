@@ -62,4 +62,4 @@ def test_no_statement_reads_the_clock_but_for_bookkeeping(path: str) -> None:
     text = re.sub(r"--.*", "", statement_text(path))
     assert not re.search(r"\b(now\(\)|current_date|current_time|localtime|statement_timestamp|today)\b", text)
     if "clock_timestamp()" in text:
-        assert re.search(r"loaded_at|(begun|committed|resolved|first_seen|applied|granted)_at", text)
+        assert re.search(r"loaded_at|(adopted|begun|committed|resolved|first_seen|applied|granted)_at", text)

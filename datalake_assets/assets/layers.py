@@ -25,10 +25,9 @@ from datalake_assets.lake.curated import load_curated
 from datalake_assets.lake.ledger import Receipt
 from datalake_assets.lake.raw import RawLoad
 from datalake_assets.lake.services import load_services
-from datalake_assets.lake.slices import LoadSlice
+from datalake_assets.lake.slices import LoadSlice, slice_of
 from datalake_assets.lake.tables import Layer, table_of
 from datalake_assets.lake.xform import load_xform
-from datalake_assets.partitions import slice_of
 from datalake_assets.resources import LakeResource
 from datalake_assets.statements import statement_names, statement_text
 

@@ -11,24 +11,28 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import asyncpg
 import click
 import orjson
 from rich.console import Console
 from rich.table import Table
 
-from datalake_assets.cli.stack import DEMO_FOLDER, Stack, demo_stack
-from datalake_assets.entities import TERM, Entity
+from datalake_assets.cli.judgement import Expectation, differences, read_contents
+from datalake_assets.cli.stack import DEMO_FOLDER, DemoWorld, Stack, demo_stack
+from datalake_assets.entities import COURSE, PERSON, TERM, Entity
 from datalake_assets.errors import DatalakeError
+from datalake_assets.lake.landing import Landing
+from datalake_assets.lake.slices import slice_of
+from datalake_assets.lake.terms import NoActiveTermsError
 from datalake_assets.settings import Settings, export, load_settings
 from datalake_assets.statements import statement
+from datalake_assets.storage.parquet import ParquetStore
 from datalake_assets.storage.postgres import session
 
 FAITHFUL_PRESETS: Final = ("clean", "realistic")
 """Presets under which every day that can be obtained must be loaded; under the others a failed run may be right."""
 
 
-DEFAULT_DAYS: Final = 5
+DEFAULT_DAYS: Final = 3
 _MEMORY: Final = "demo.json"
 _REPORT_WIDTH: Final = 120
 
@@ -37,25 +41,16 @@ class DemoError(DatalakeError):
     """The demo lake cannot be used as asked."""
 
 
-@dataclass(frozen=True)
-class DemoMemory:
-    """How the demo lake was filled, so that the simulator can go on from there."""
-
-    first_day: date
-    preset: str
-    flavour: str
-
-
-def remembered_demo(settings: Settings) -> DemoMemory | None:
+def remembered_demo(settings: Settings) -> DemoWorld | None:
     """How the demo lake was filled last, or None if it is empty."""
     file = settings.home / DEMO_FOLDER / _MEMORY
     if not file.exists():
         return None
     known = orjson.loads(file.read_bytes())
-    return DemoMemory(date.fromisoformat(known["first_day"]), known["preset"], known["flavour"])
+    return DemoWorld(date.fromisoformat(known["first_day"]), known["preset"], known["flavour"], known["persons"])
 
 
-def require_demo(settings: Settings) -> DemoMemory:
+def require_demo(settings: Settings) -> DemoWorld:
     """How the demo lake was filled last.
 
     Raises:
@@ -67,9 +62,43 @@ def require_demo(settings: Settings) -> DemoMemory:
     return memory
 
 
-def remember_demo(stack: Stack, memory: DemoMemory) -> None:
+def remember_demo(stack: Stack, world: DemoWorld) -> None:
     """Keep how the demo lake was filled."""
-    (stack.home / _MEMORY).write_bytes(orjson.dumps(asdict(memory)))
+    (stack.home / _MEMORY).write_bytes(orjson.dumps(asdict(world)))
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of one entity on one simulated day.
+
+    Attributes:
+        entity: Which entity.
+        run_ids: The runs in Dagster.
+        succeeded: Whether all of them were green.
+        error: Why not.
+        tables: What the runs did to each table, by asset.
+        contents: What the lake holds afterwards, in the form of the simulator's truth.
+        differences: What is not as the truth says.
+    """
+
+    entity: Entity
+    run_ids: list[str]
+    succeeded: bool
+    error: str
+    tables: dict[str, dict[str, Any]]
+    contents: dict[str, Any]
+    differences: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything a program may want."""
+        return {
+            "run_ids": self.run_ids,
+            "succeeded": self.succeeded,
+            "error": self.error,
+            "differences": self.differences,
+            "tables": self.tables,
+            **self.contents,
+        }
 
 
 @dataclass(frozen=True)
@@ -78,45 +107,49 @@ class DayReport:
 
     Attributes:
         day: Load date.
-        run_id: The run in Dagster.
-        succeeded: Whether the run was green.
-        error: Why it was not.
-        tables: Receipt of each asset by name.
-        contents: What the lake holds afterwards, in the form of the simulator's truth.
-        differences: What is not as the truth says.
-        obtainable: Whether a trustworthy answer could be had that day.
+        loads: One per entity, in the order of the night.
+        obtainable: Whether PeopleSoft gave a trustworthy answer that day.
     """
 
     day: date
-    run_id: str
-    succeeded: bool
-    error: str
-    tables: dict[str, dict[str, Any]]
-    contents: dict[str, Any]
-    differences: list[str]
+    loads: list[LoadReport]
     obtainable: bool
 
     def verdict(self, preset: str) -> str | None:
         """What is wrong with the day, or None."""
-        if self.differences:
-            return "the tables differ from the truth: " + "; ".join(self.differences)
-        if self.succeeded and not self.obtainable:
-            return "the run is green although no trustworthy answer could be had"
-        if not self.succeeded and self.obtainable and preset in FAITHFUL_PRESETS:
-            return "the run failed although the answer could be had"
+        for load in self.loads:
+            if load.differences:
+                return f"the tables of {load.entity.name} differ from the truth: " + "; ".join(load.differences)
+            if load.entity is TERM and load.succeeded and not self.obtainable:
+                return "the run of term is green although no trustworthy answer could be had"
+            if not load.succeeded and self.obtainable and preset in FAITHFUL_PRESETS:
+                return f"a run of {load.entity.name} failed although its answers could be had"
         return None
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything a program may want."""
+        loads = {load.entity.name: load.as_json() for load in self.loads}
+        return {"day": self.day, "obtainable": self.obtainable, **loads}
 
 
 @click.command("demo")
 @click.option(
     "--days", type=click.IntRange(1, 400), default=DEFAULT_DAYS, show_default=True, help="How many days to walk."
 )
+@click.option(
+    "--persons",
+    type=click.IntRange(1, 1_000_000),
+    default=DemoWorld.persons,
+    show_default=True,
+    help="How many people the simulated university has.",
+)
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="The last day; today if left out.")
 @click.option(
     "--preset",
     default="realistic",
     show_default=True,
-    help="How the simulated sources behave: clean, realistic, hostile, outage:peoplesoft, poison-day.",
+    help="How the simulated sources behave: clean, realistic, hostile, poison-day, or outage: and a source such as "
+    "peoplesoft, sap, vds.",
 )
 @click.option(
     "--flavour",
@@ -131,22 +164,28 @@ class DayReport:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write what happened here.",
 )
-def demo_command(days: int, until: datetime | None, preset: str, flavour: str, json_file: Path | None) -> None:
+def demo_command(
+    days: int, persons: int, until: datetime | None, preset: str, flavour: str, json_file: Path | None
+) -> None:
     """Walk simulated days through the lake and compare each with the truth.
 
-    The days hold a first load, a term roll, a changed and a removed term, a shuffled answer, and an outage.
-    Exits 1 if a table differs from the truth, or a run is green that should not be.
+    Terms, courses and people are loaded every day. The days hold a first load, a term roll, a changed and a removed
+    term, and, from the fourth on, a shuffled answer and an outage of PeopleSoft. Exits 1 if a table differs from
+    the truth, or a run is green that should not be.
     """
     console = report_console()
     settings = load_settings()
     last = until.date() if until else settings.clock.today()
     dates = [last - timedelta(days=back) for back in range(days - 1, -1, -1)]
-    console.print(f"Starting PostgreSQL and the simulated sources (preset {preset}) …")
-    with demo_stack(settings, fresh=True, preset=preset, scenario_start=dates[0], flavour=flavour) as stack:
-        remember_demo(stack, DemoMemory(dates[0], preset, flavour))
-        reports = walk_days(stack, dates, console)
+    console.print(f"Starting PostgreSQL and the simulated sources (preset {preset}, {persons:,} people) …")
+    world = DemoWorld(dates[0], preset, flavour, persons)
+    with demo_stack(settings, world, fresh=True) as stack:
+        remember_demo(stack, world)
+        walk = Walk(stack, console, service_documents=json_file is not None)
+        reports = [walk.load_day(day) for day in dates]
     if json_file is not None:
-        json_file.write_bytes(orjson.dumps([_as_json(report) for report in reports], option=orjson.OPT_INDENT_2))
+        json_file.write_bytes(orjson.dumps([report.as_json() for report in reports], option=orjson.OPT_INDENT_2))
+    _print_services(console, reports[-1])
     wrong = {report.day: verdict for report in reports if (verdict := report.verdict(preset))}
     for day, verdict in wrong.items():
         console.print(f"[red]{day}: {verdict}[/red]")
@@ -161,122 +200,127 @@ def report_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=_REPORT_WIDTH)
 
 
-def walk_days(stack: Stack, dates: list[date], console: Console) -> list[DayReport]:
-    """Load one day after the other and judge each."""
-    reports: list[DayReport] = []
-    landed: list[date] = []
-    for day in dates:
-        report = load_day(stack, day, landed)
-        reports.append(report)
-        _print_day(console, report)
-    return reports
-
-
-def load_day(stack: Stack, day: date, landed: list[date]) -> DayReport:
-    """Let the simulator live a day, load it, and compare the lake with the truth.
+class Walk:
+    """Loads one simulated day after the other, and judges each.
 
     Args:
         stack: A running demo.
-        day: The day.
-        landed: Days landed so far; this one is added if it was.
+        console: Where to tell.
+        service_documents: Also report the digest of every document that a service sees.
     """
-    from datalake_assets.cli.jobs import run_job
 
-    if stack.simulator is None:
-        raise ValueError("a demo needs the simulator")
-    stack.simulator.set_day(day)
-    export({"DATALAKE_TODAY": day.isoformat()})
-    outcome = run_job(f"{TERM.name}_daily", day, quiet=True)
-    tables, contents = asyncio.run(_read_lake(stack, TERM, outcome.run_id))
-    if str(TERM.raw) in tables:
-        landed.append(day)
-    truth = stack.simulator.truth(kind=TERM.name, since=landed[0] if landed else day, day=day, days=landed)
-    return DayReport(
-        day=day,
-        run_id=outcome.run_id,
-        succeeded=outcome.succeeded,
-        error=" ".join([*outcome.failures.values(), *outcome.failed_checks]),
-        tables=tables,
-        contents=contents,
-        differences=_differences(contents, truth),
-        obtainable=bool(
-            stack.simulator.truth(kind=TERM.name, since=day, day=day)["days"][day.isoformat()]["obtainable"]
-        ),
-    )
+    def __init__(self, stack: Stack, console: Console, *, service_documents: bool = False) -> None:
+        if stack.simulator is None:
+            raise ValueError("a demo needs the simulator")
+        self._stack = stack
+        self._simulator = stack.simulator
+        self._console = console
+        self._service_documents = service_documents
+        self._landed: list[date] = []
+        self._expected = {entity.name: Expectation(entity) for entity in (COURSE, PERSON)}
+
+    def load_day(self, day: date) -> DayReport:
+        """Let the simulator live a day, load it, and compare the lake with the truth."""
+        self._simulator.set_day(day)
+        export({"DATALAKE_TODAY": day.isoformat()})
+        self._console.print(f"\n[bold]{day}[/bold]")
+        loads = []
+        for entity in (TERM, COURSE, PERSON):
+            loads.append(self._load(entity, day))
+            _print_load(self._console, loads[-1])
+        truth = self._simulator.truth(kind=TERM.name, since=day, day=day)
+        return DayReport(day, loads, bool(truth["days"][day.isoformat()]["obtainable"]))
+
+    def _load(self, entity: Entity, day: date) -> LoadReport:
+        from datalake_assets.cli.jobs import JobOutcome, run_job
+
+        try:
+            outcome = run_job(f"{entity.name}_daily", day, quiet=True)
+            error = " ".join(outcome.errors)
+        except NoActiveTermsError as refusal:
+            outcome, error = JobOutcome(()), str(refusal)
+        tables, contents = asyncio.run(self._read(entity, outcome.run_ids))
+        loaded = tables.get(str(entity.raw), {}).get("partitions", [])
+        if entity is TERM:
+            wrong = differences(contents, self._term_truth(day, loaded=bool(loaded)))
+        else:
+            wrong = self._compare(entity, contents, loaded)
+        return LoadReport(
+            entity=entity,
+            run_ids=outcome.run_ids,
+            succeeded=outcome.succeeded and not error,
+            error=error,
+            tables=tables,
+            contents=contents,
+            differences=wrong,
+        )
+
+    async def _read(self, entity: Entity, run_ids: list[str]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+        async with session(self._stack.address, application_name="datalake demo") as connection:
+            receipts = await connection.fetch(statement("demo/receipts.sql"), run_ids)
+            tables = {row["asset"]: {name: value for name, value in row.items() if name != "asset"} for row in receipts}
+            return tables, await read_contents(connection, entity, service_documents=self._service_documents)
+
+    def _term_truth(self, day: date, *, loaded: bool) -> dict[str, Any]:
+        if loaded:
+            self._landed.append(day)
+        since = self._landed[0] if self._landed else day
+        return self._simulator.truth(kind=TERM.name, since=since, day=day, days=self._landed)
+
+    def _compare(self, entity: Entity, contents: dict[str, Any], loaded: list[str]) -> list[str]:
+        expected = self._expected[entity.name]
+        landing = Landing(ParquetStore(self._stack.settings.lake_url), entity)
+        wrong = []
+        for key in loaded:
+            piece = slice_of(entity, key)
+            truth = self._simulator.truth(kind=entity.name, day=piece.load_date, term=piece.scope_text or None)
+            wrong += expected.take(truth["keys"], landing, landing.require(piece))
+        keys = [{"key": list(key), "digest": digest} for key, digest in expected.digests.items()]
+        return wrong + differences(contents, {"keys": keys})
 
 
-async def _read_lake(stack: Stack, entity: Entity, run_id: str) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    async with session(stack.address, application_name="datalake demo") as connection:
-        receipts = await connection.fetch(statement("demo/receipts.sql"), run_id)
-        tables = {row["asset"]: {name: value for name, value in row.items() if name != "asset"} for row in receipts}
-        return tables, await read_contents(connection, entity)
-
-
-async def read_contents(connection: asyncpg.Connection, entity: Entity) -> dict[str, Any]:
-    """What the lake holds of an entity, in the form of the simulator's truth."""
-    names = {"entity": entity, "key_names": entity.key_names, "raw": entity.raw, "xform": entity.xform}
-    current = await connection.fetch(statement("demo/current.sql", **names))
-    history = await connection.fetch(statement("demo/history.sql", **names))
-    active = await connection.fetch(statement("demo/active_terms.sql"))
-    return {
-        "keys": [{"key": row["key"], "digest": row["digest"]} for row in current],
-        "history": [dict(row.items()) for row in history],
-        "active_terms": [dict(row.items()) for row in active],
-    }
-
-
-def _differences(contents: dict[str, Any], truth: dict[str, Any]) -> list[str]:
-    differences = []
-    for name in ("keys", "history", "active_terms"):
-        found = sorted(map(orjson.dumps, _normal(contents[name])))
-        expected = sorted(map(orjson.dumps, _normal(truth[name] or [])))
-        if found != expected:
-            missing, extra = len(set(expected) - set(found)), len(set(found) - set(expected))
-            differences.append(f"{name}: {missing} missing, {extra} that should not be")
-    return differences
-
-
-def _normal(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: row[name] for name in sorted(row)} for row in rows]
-
-
-def _print_day(console: Console, report: DayReport) -> None:
-    state = "[green]loaded[/green]" if report.succeeded else "[yellow]not loaded[/yellow]"
-    truth = "tables equal the truth" if not report.differences else "[red]tables differ from the truth[/red]"
-    console.print(f"\n[bold]{report.day}[/bold]  {state}, {truth}")
-    if report.error:
-        console.print(f"  {report.error}", markup=False, soft_wrap=True)
-    if not report.tables:
+def _print_load(console: Console, load: LoadReport) -> None:
+    state = "[green]loaded[/green]" if load.succeeded else "[yellow]not loaded[/yellow]"
+    truth = "tables equal the truth" if not load.differences else "[red]tables differ from the truth[/red]"
+    console.print(f"  [bold]{load.entity.name}[/bold]  {state}, {truth}")
+    if load.error:
+        console.print(f"    {load.error}", markup=False, soft_wrap=True)
+    if not load.tables:
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("asset", no_wrap=True, min_width=max(map(len, report.tables)))
-    for name in ("rows", "new", "changed", "removed", "unchanged", "quarantined", "seconds"):
+    table = Table(box=None, padding=(0, 2, 0, 2))
+    table.add_column("asset", no_wrap=True, min_width=_ASSET_WIDTH)
+    for name in _COLUMNS.values():
         table.add_column(name, justify="right")
-    for asset, numbers in report.tables.items():
-        cells = ["" if numbers[name] is None else f"{numbers[name]:,}" for name in _COLUMNS]
+    for asset, numbers in load.tables.items():
+        cells = ["" if numbers[name] is None else _cell(numbers[name]) for name in _COLUMNS]
         table.add_row(asset, *cells)
     console.print(table)
 
 
-_COLUMNS: Final = (
-    "rows_total",
-    "rows_new",
-    "rows_changed",
-    "rows_removed",
-    "rows_unchanged",
-    "quarantined",
-    "duration_s",
-)
+def _cell(number: Any) -> str:
+    return f"{number:,.2f}" if isinstance(number, float) else f"{number:,}"
 
 
-def _as_json(report: DayReport) -> dict[str, Any]:
-    return {
-        "day": report.day,
-        "run_id": report.run_id,
-        "succeeded": report.succeeded,
-        "error": report.error,
-        "obtainable": report.obtainable,
-        "differences": report.differences,
-        "tables": report.tables,
-        **report.contents,
-    }
+def _print_services(console: Console, report: DayReport) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("table")
+    table.add_column("service")
+    table.add_column("rows", justify="right")
+    for load in report.loads:
+        for service, rows in load.contents["services"].items():
+            table.add_row(str(load.entity.curated), service, f"{rows:,}")
+    console.print("\n[bold]What each service sees[/bold]")
+    console.print(table)
+
+
+_ASSET_WIDTH: Final = 38
+_COLUMNS: Final = {
+    "rows_total": "rows",
+    "rows_new": "new",
+    "rows_changed": "changed",
+    "rows_removed": "removed",
+    "rows_unchanged": "unchanged",
+    "failed": "failed",
+    "quarantined": "quarantined",
+    "duration_s": "seconds",
+}

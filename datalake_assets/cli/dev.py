@@ -20,8 +20,8 @@ from typing import Final
 import click
 from rich.console import Console
 
-from datalake_assets.cli.demo import DEFAULT_DAYS, DemoMemory, remember_demo, remembered_demo, report_console, walk_days
-from datalake_assets.cli.stack import Stack, demo_stack, lake_stack
+from datalake_assets.cli.demo import DEFAULT_DAYS, Walk, remember_demo, remembered_demo, report_console
+from datalake_assets.cli.stack import DemoWorld, Stack, demo_stack, lake_stack
 from datalake_assets.errors import DatalakeError
 from datalake_assets.settings import export, load_settings, project_files
 
@@ -55,15 +55,14 @@ def dev_command(port: int, host: str, expose: bool, empty: bool) -> None:
         today = settings.clock.today()
         demo = remembered_demo(settings)
         is_new = demo is None
-        first = demo.first_day if demo else today - timedelta(days=DEFAULT_DAYS - 1)
-        demo = demo or DemoMemory(first, "realistic", "cstools")
-        with demo_stack(
-            settings, fresh=is_new, preset=demo.preset, scenario_start=first, flavour=demo.flavour
-        ) as stack:
+        demo = demo or DemoWorld(today - timedelta(days=DEFAULT_DAYS - 1))
+        with demo_stack(settings, demo, fresh=is_new) as stack:
             if is_new and not empty:
                 remember_demo(stack, demo)
                 console.print("The demo lake is empty: walking simulated days first …")
-                walk_days(stack, _days(first, today), console)
+                walk = Walk(stack, console)
+                for day in _days(demo.first_day, today):
+                    walk.load_day(day)
             if stack.simulator is not None:
                 stack.simulator.set_day(settings.clock.rehearsed)
             export({"DATALAKE_TODAY": settings.get("DATALAKE_TODAY") or ""})

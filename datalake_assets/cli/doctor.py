@@ -85,7 +85,7 @@ SOURCES: Final = (
     Source("SnapLogic person", "SNAPLOGIC_PERSON_URL", (("SNAPLOGIC_PERSON_KEY",),)),
     Source("SnapLogic course", "SNAPLOGIC_COURSE_URL", (("SNAPLOGIC_COURSE_KEY",),)),
     Source("person API", "DE_PERSON_API_URL", (("DE_PERSON_API_KEY",),)),
-    Source("VDS", "VDS_URL", (("VDS_KEY",), ("VDS_USERNAME", "VDS_PASSWORD"))),
+    Source("VDS", "VDS_URL", (("VDS_KEY",), ("VDS_USERNAME", "VDS_PASSWORD", "VDS_BASE_DN"))),
     Source("SAP", "SAP_URL", (("SAP_KEY",),)),
 )
 

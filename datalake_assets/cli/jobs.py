@@ -8,6 +8,7 @@ from datetime import date
 
 import dagster as dg
 
+from datalake_assets.entities import ENTITIES
 from datalake_assets.errors import DatalakeError
 
 
@@ -17,64 +18,115 @@ class JobError(DatalakeError):
 
 @dataclass(frozen=True)
 class JobOutcome:
+    """What became of the runs of a job for one load date; entities that are loaded by term have one for each.
+
+    Attributes:
+        runs: Every run.
+    """
+
+    runs: tuple["RunOutcome", ...]
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every run is green."""
+        return all(run.succeeded for run in self.runs)
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The runs in Dagster."""
+        return [run.run_id for run in self.runs]
+
+    @property
+    def errors(self) -> list[str]:
+        """Why runs are not green, each with its partition where there are several."""
+        return [
+            f"{run.partition}: {text}" if len(self.runs) > 1 else text
+            for run in self.runs
+            for text in (*run.failures.values(), *run.failed_checks)
+        ]
+
+
+@dataclass(frozen=True)
+class RunOutcome:
     """What became of a run.
 
     Attributes:
         run_id: The run in Dagster.
+        partition: What it loaded.
         succeeded: Whether every step and every blocking check passed.
         failures: What failed, by step, in the words of its error.
         failed_checks: Checks with severity error that did not pass, as `asset: check: summary`.
     """
 
     run_id: str
+    partition: str
     succeeded: bool
     failures: dict[str, str]
     failed_checks: list[str]
 
 
-def run_job(name: str, load_date: date, *, quiet: bool = False) -> JobOutcome:
-    """Run a job for one load date.
+def run_job(name: str, load_date: date, *, term: str | None = None, quiet: bool = False) -> JobOutcome:
+    """Run a job for one load date; a run that fails does not keep those of other terms from being tried.
 
     Args:
         name: The job, e.g. `term_daily`.
-        load_date: The partition.
+        load_date: The day to load.
+        term: Only this term, where the job is run by term; None: every active one.
         quiet: Keep Dagster's log off the terminal; it is in the instance anyway.
 
     Raises:
-        JobError: There is no such job, or the date is no partition of it.
+        JobError: There is no such job, or no such partition of it.
+        NoActiveTermsError: The job is run by term, and no term is active.
     """
+    from datalake_assets.automation import job_name, load_partitions
     from datalake_assets.definitions import defs
+    from datalake_assets.partitions import partition_key
+    from datalake_assets.resources import LakeResource
 
-    definitions = defs()
-    names = sorted(job.name for job in definitions.jobs or [])
-    if name not in names:
-        raise JobError(f"There is no job {name!r}.", todo=f"Jobs: {', '.join(names)}.")
-    job = definitions.resolve_job_def(name)
-    partitions = job.partitions_def
-    if partitions is not None and not partitions.has_partition_key(load_date.isoformat()):
-        first, last = partitions.get_first_partition_key(), partitions.get_last_partition_key()
-        raise JobError(
-            f"{load_date} is no partition of {name}: there are {first} to {last}.",
-            todo="Choose a date in that range, or set LAKE_START_DATE to have earlier ones.",
-        )
-    loggers = {"console": {"config": {"log_level": "CRITICAL" if quiet else "INFO"}}}
+    entities = {job_name(entity): entity for entity in ENTITIES}
+    if name not in entities:
+        raise JobError(f"There is no job {name!r}.", todo=f"Jobs: {', '.join(sorted(entities))}.")
+    entity = entities[name]
+    if term is not None and not entity.scope:
+        raise JobError(f"{name} is not run by term.", todo="Leave the term out.")
+    job = defs().resolve_job_def(name)
+    _require_day(job, load_date)
     with dg.DagsterInstance.get() as instance:
-        result = job.execute_in_process(
-            instance=instance,
-            partition_key=load_date.isoformat(),
-            run_config={"loggers": loggers},
-            raise_on_error=False,
-        )
-        failures: dict[str, str] = {}
-        for event in result.all_events:
-            if event.is_step_failure:
-                failures[event.step_key or ""] = _reason(event)
-        checks = [
-            f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}: {evaluation.description}"
-            for evaluation in result.get_asset_check_evaluations()
-            if not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR
-        ]
-        return JobOutcome(result.run_id, result.success, failures, checks)
+        keys = load_partitions(entity, load_date, LakeResource(), lambda: instance)
+        if term is not None:
+            keys = [key for key in keys if key == partition_key(load_date, term)]
+        if not keys:
+            raise JobError(f"{term} is no active term.", todo="Look at `term_curated.term_data_by_service`.")
+        return JobOutcome(tuple(_run(job, key, instance, quiet=quiet) for key in keys))
+
+
+def _require_day(job: dg.JobDefinition, load_date: date) -> None:
+    from datalake_assets.partitions import LOAD_DATE
+
+    days = job.partitions_def
+    if isinstance(days, dg.MultiPartitionsDefinition):
+        days = days.get_partitions_def_for_dimension(LOAD_DATE)
+    if days is None or days.has_partition_key(load_date.isoformat()):
+        return
+    first, last = days.get_first_partition_key(), days.get_last_partition_key()
+    raise JobError(
+        f"{load_date} is no partition of {job.name}: there are {first} to {last}.",
+        todo="Choose a date in that range, or set LAKE_START_DATE to have earlier ones.",
+    )
+
+
+def _run(job: dg.JobDefinition, key: str, instance: dg.DagsterInstance, *, quiet: bool) -> RunOutcome:
+    loggers = {"console": {"config": {"log_level": "CRITICAL" if quiet else "INFO"}}}
+    result = job.execute_in_process(
+        instance=instance, partition_key=key, run_config={"loggers": loggers}, raise_on_error=False
+    )
+    failures = {event.step_key or "": _reason(event) for event in result.all_events if event.is_step_failure}
+    checks = [
+        f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}: {evaluation.description}"
+        for evaluation in result.get_asset_check_evaluations()
+        if not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR
+    ]
+    return RunOutcome(result.run_id, key, result.success, failures, checks)
 
 
 def _reason(event: dg.DagsterEvent) -> str:

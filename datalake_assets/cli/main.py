@@ -22,10 +22,15 @@ COMMANDS: Final = {
     "run": ("datalake_assets.cli.run", "Run one job for one load date."),
     "exec": ("datalake_assets.cli.run", "Run a command, such as `dagster`, with the lake running."),
     "migrate": ("datalake_assets.cli.operate", "Bring the lake's tables up to date."),
+    "adopt": ("datalake_assets.cli.adopt", "Take over the tables that earlier flows filled, and give them back."),
     "checks": ("datalake_assets.cli.checks", "Run every check of a load date; exit 1 on an error."),
     "quarantine": (
         "datalake_assets.cli.quarantine",
         "List, show and replay documents that could not be kept.",
+    ),
+    "notifications": (
+        "datalake_assets.cli.notifications",
+        "Show what people were told of, and try the channels.",
     ),
     "as-of": ("datalake_assets.cli.history", "Show a document as it was on a date."),
     "blame": ("datalake_assets.cli.history", "Show which field changed, when, and by which run."),

@@ -8,7 +8,6 @@ import asyncio
 import os
 import pwd
 import sys
-from datetime import date
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -17,10 +16,10 @@ import click
 from datalake_assets.cli.access import ask_lake, database_exists, lake_server
 from datalake_assets.cli.output import print_json
 from datalake_assets.cli.stack import Stack, lake_stack
-from datalake_assets.entities import ENTITIES, Entity
+from datalake_assets.entities import ENTITIES, POPULATION, Entity
 from datalake_assets.errors import DatalakeError
 from datalake_assets.lake.reconcile import SILENT_FOR_S
-from datalake_assets.lake.slices import LoadSlice
+from datalake_assets.lake.slices import LoadSlice, slice_of
 from datalake_assets.settings import Settings, load_settings, project_files
 from datalake_assets.statements import statement
 from datalake_assets.storage.embedded import ensure_database
@@ -90,8 +89,8 @@ def allow_command(asset: str, partition: str, guard: str, reason: str) -> None:
 
     Example: datalake allow term_raw.term_data 2026-01-31 volume --reason "Registrar closed the old careers"
     """
-    entity = _entity_of(asset)
-    piece = _slice(entity, partition)
+    guarded, entity = _guarded(asset)
+    piece = _slice(guarded, entity, partition)
     if guard not in GUARDS:
         raise NotAllowedError(f"There is no guard {guard!r}.", todo=f"Guards: {', '.join(GUARDS)}.")
     text = reason.strip()
@@ -103,28 +102,27 @@ def allow_command(asset: str, partition: str, guard: str, reason: str) -> None:
     who = _operator()
 
     async def question(connection: asyncpg.Connection, _: Stack) -> None:
-        await connection.execute(statement("operate/allow.sql"), str(entity.raw), piece.partition, guard, text, who)
+        await connection.execute(statement("operate/allow.sql"), guarded, piece.partition, guard, text, who)
 
     ask_lake(load_settings(), "allow", question)
-    click.echo(f"{entity.raw} {piece.partition} may pass guard {guard}, said {who}. Materialise it again.")
+    click.echo(f"{guarded} {piece.partition} may pass guard {guard}, said {who}. Materialise it again.")
 
 
-def _entity_of(asset: str) -> Entity:
-    known = {str(entity.raw): entity for entity in ENTITIES}
-    entity = known.get(asset.replace("/", "."))
-    if entity is None:
+def _guarded(asset: str) -> tuple[str, Entity]:
+    known = {str(entity.raw): entity for entity in ENTITIES} | {str(POPULATION.landing): POPULATION}
+    name = asset.replace("/", ".")
+    if name not in known:
         raise NotAllowedError(f"No guard watches {asset!r}.", todo=f"Assets with guards: {', '.join(known)}.")
-    return entity
+    return name, known[name]
 
 
-def _slice(entity: Entity, partition: str) -> LoadSlice:
+def _slice(asset: str, entity: Entity, partition: str) -> LoadSlice:
     form = "|".join(("2026-01-31", *(name.upper() for name in entity.scope)))
-    day, *scope = partition.split("|")
     try:
-        return LoadSlice(entity, date.fromisoformat(day), tuple(scope))
+        return slice_of(entity, partition)
     except (ValueError, DatalakeError):
         raise NotAllowedError(
-            f"{partition!r} is no partition of {entity.raw}.", todo=f"Write it like {form}, as Dagster shows it."
+            f"{partition!r} is no partition of {asset}.", todo=f"Write it like {form}, as Dagster shows it."
         ) from None
 
 

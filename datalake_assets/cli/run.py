@@ -26,33 +26,36 @@ def chosen_stack(*, demo: bool) -> Iterator[Stack]:
         with lake_stack(settings, with_dagster=True) as stack:
             yield stack
         return
-    memory = require_demo(settings)
-    with demo_stack(
-        settings, fresh=False, preset=memory.preset, scenario_start=memory.first_day, flavour=memory.flavour
-    ) as stack:
+    with demo_stack(settings, require_demo(settings), fresh=False) as stack:
         yield stack
 
 
 @click.command("run")
 @click.argument("job")
 @click.option("--date", "load_date", type=click.DateTime(["%Y-%m-%d"]), help="Load date; today if left out.")
+@click.option("--term", help="Only this term, such as 2258; every active one if left out.")
 @click.option("--quiet", is_flag=True, help="Only say how it ended.")
 @click.option("--demo", is_flag=True, help="On the demo lake and its simulated sources.")
-def run_command(job: str, load_date: datetime | None, quiet: bool, demo: bool) -> None:
-    """Run JOB (such as term_daily) for one load date in this process.
+def run_command(job: str, load_date: datetime | None, term: str | None, quiet: bool, demo: bool) -> None:
+    """Run JOB (term_daily, course_daily or person_daily) for one load date in this process.
+
+    Courses are loaded in a run per active term; one that fails does not keep the others from being loaded.
 
     Example: datalake run term_daily --date 2026-01-31
+
+    Example: datalake run course_daily --term 2258
     """
     with chosen_stack(demo=demo) as stack:
         from datalake_assets.cli.jobs import run_job
 
         day: date = load_date.date() if load_date else stack.settings.clock.today()
-        outcome = run_job(job, day, quiet=quiet)
-    for step, message in outcome.failures.items():
-        click.echo(click.style(f"{step}: ", fg="red") + message, err=True)
-    for text in outcome.failed_checks:
-        click.echo(click.style("check failed: ", fg="red") + text, err=True)
-    click.echo(f"{job} {day}: {'succeeded' if outcome.succeeded else 'FAILED'} (run {outcome.run_id})")
+        outcome = run_job(job, day, term=term, quiet=quiet)
+    for run in outcome.runs:
+        for step, message in run.failures.items():
+            click.echo(click.style(f"{step}: ", fg="red") + message, err=True)
+        for text in run.failed_checks:
+            click.echo(click.style("check failed: ", fg="red") + text, err=True)
+        click.echo(f"{job} {run.partition}: {'succeeded' if run.succeeded else 'FAILED'} (run {run.run_id})")
     sys.exit(0 if outcome.succeeded else 1)
 
 

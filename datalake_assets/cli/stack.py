@@ -46,6 +46,23 @@ class Stack:
     simulator: SimulatorControl | None = None
 
 
+@dataclass(frozen=True)
+class DemoWorld:
+    """What the simulator of a demo shows.
+
+    Attributes:
+        first_day: First day of the simulated events.
+        preset: How the sources behave.
+        flavour: `cstools` or `qas`, the way to PeopleSoft.
+        persons: How many people the university has.
+    """
+
+    first_day: date
+    preset: str = "realistic"
+    flavour: str = "cstools"
+    persons: int = 2_000
+
+
 class Databases(NamedTuple):
     """Names of the two databases of a stack."""
 
@@ -72,17 +89,13 @@ def lake_stack(settings: Settings, *, with_dagster: bool = False) -> Iterator[St
 
 
 @contextmanager
-def demo_stack(
-    settings: Settings, *, fresh: bool, preset: str, scenario_start: date, flavour: str = "cstools"
-) -> Iterator[Stack]:
+def demo_stack(settings: Settings, world: DemoWorld, *, fresh: bool) -> Iterator[Stack]:
     """Like `lake_stack` with Dagster, on simulated sources and in a folder of its own, which is used alone.
 
     Args:
         settings: The environment as the operator set it.
+        world: What the simulator shows.
         fresh: Forget what earlier demos left.
-        preset: Behaviour of the simulator.
-        scenario_start: First day of the simulated events.
-        flavour: `cstools` or `qas`, the way to PeopleSoft.
 
     Raises:
         BusyError: Another demo did not end in time.
@@ -97,10 +110,14 @@ def demo_stack(
                 asyncio.run(drop_database(server, name))
             for folder in ("lake", "spool", "dagster"):
                 shutil.rmtree(home / folder, ignore_errors=True)
-        control = stack.enter_context(running_simulator(preset=preset, scenario_start=scenario_start, flavour=flavour))
+        control = stack.enter_context(
+            running_simulator(
+                preset=world.preset, scenario_start=world.first_day, flavour=world.flavour, persons=world.persons
+            )
+        )
         _prepare(server, names, home, home / "dagster")
         # Partitions are the days of the demo, so that the UI shows which of them are filled.
-        days = {"LAKE_START_DATE": scenario_start.isoformat()}
+        days = {"LAKE_START_DATE": world.first_day.isoformat()}
         export({**control.environment(), **days, "LAKE_URL": str(home / "lake")})
         yield Stack(load_settings(), server.with_database(names.lake), home, control)
 

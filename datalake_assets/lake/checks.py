@@ -5,31 +5,34 @@ that return the offending rows: none is a pass. The same checks run as Dagster a
 line, so nothing here knows either.
 """
 
-import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import asyncpg
 
 from datalake_assets.clock import CAMPUS_ZONE, Clock
 from datalake_assets.entities import SENSITIVE_KEYS, Entity
 from datalake_assets.keys import TableName
+from datalake_assets.lake.curated import filtered_marks
 from datalake_assets.lake.guards import IntolerableError, Tolerances
 from datalake_assets.lake.landing import Landing
-from datalake_assets.lake.services import Service
+from datalake_assets.lake.services import WHOLE_DOCUMENT, Service
 from datalake_assets.lake.slices import LoadSlice
 from datalake_assets.lake.tables import LAYERS, Layer, Table, table_of
-from datalake_assets.statements import statement, statement_names, statement_text
+from datalake_assets.lake.views import holds_data_at, parsed
+from datalake_assets.statements import has_statement, statement, statement_names, statement_text
 from datalake_assets.storage.postgres import scrubbing
 
 Severity = Literal["error", "warn"]
 
 GRACE: Final = timedelta(hours=6)
 """How long after its start a daily load may take before the data counts as stale."""
+
+_DOCUMENTS_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Lake:
         services: Services of the entity.
         tolerances: How much may be missing.
         clock: What today is.
+        scope: Of an entity that is loaded in scopes, the only one to look at: another may be under way. Empty: all.
     """
 
     connection: asyncpg.Connection
@@ -49,6 +53,12 @@ class Lake:
     services: tuple[Service, ...]
     tolerances: Tolerances
     clock: Clock
+    scope: tuple[str | int, ...] = ()
+
+    @property
+    def scope_text(self) -> str | None:
+        """The scope as receipts name it, or None for all of them."""
+        return "|".join(map(str, self.scope)) if self.scope else None
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,8 @@ def checks_of(entity: Entity) -> tuple[Check, ...]:
             continue
         checks.append(_schema(table))
         checks.extend(_sql_checks(entity, table, f"layers/{layer}/checks"))
+        if layer != "raw" and any(column.type == "jsonb" for column in entity.columns):
+            checks.extend(_sql_checks(entity, table, f"layers/{layer}/checks/documents"))
         checks.extend(_sql_checks(entity, table, f"{table.name.path}/checks"))
         if layer == "raw":
             checks.append(_volume(entity, table))
@@ -123,22 +135,25 @@ def expected_date(entity: Entity, now: datetime) -> date:
 
 def _receipt_balance(entity: Entity, table: Table) -> Check:
     async def evaluate(lake: Lake, load_date: date) -> Verdict:
-        snapshot = lake.landing.current(LoadSlice(entity, load_date))
-        if snapshot is None:
-            return Verdict(False, f"No snapshot of {load_date} was landed.")
-        outcomes = snapshot.outcomes
-        numbers: dict[str, int | float] = {
-            "asked": outcomes.asked,
-            "data": outcomes.data,
-            "absent": outcomes.absent,
-            "failed": outcomes.failed,
-            "quarantined": outcomes.quarantined,
-        }
-        try:
-            lake.tolerances.check_outcomes(outcomes, f"{table.name}, partition {load_date}")
-        except IntolerableError as error:
-            return Verdict(False, str(error), numbers)
-        return Verdict(True, f"{outcomes.asked} keys asked, every one accounted for.", numbers)
+        pieces = [LoadSlice(entity, load_date, lake.scope)] if lake.scope else lake.landing.pieces(load_date)
+        numbers: dict[str, int | float] = dict.fromkeys(("asked", "data", "absent", "failed", "quarantined"), 0)
+        problems: list[str] = []
+        for piece in pieces:
+            snapshot = lake.landing.current(piece)
+            if snapshot is None:
+                problems.append(f"No snapshot of {piece.partition} was landed.")
+                continue
+            for name in numbers:
+                numbers[name] += getattr(snapshot.outcomes, name)
+            try:
+                lake.tolerances.check_outcomes(snapshot.outcomes, f"{table.name}, partition {piece.partition}")
+            except IntolerableError as error:
+                problems.append(str(error))
+        if not pieces:
+            problems.append(f"No snapshot of {load_date} was landed.")
+        if problems:
+            return Verdict(False, " ".join(problems), numbers if any(numbers.values()) else {})
+        return Verdict(True, f"{numbers['asked']} keys asked, every one accounted for.", numbers)
 
     return Check(
         name="receipt_balances",
@@ -163,8 +178,14 @@ def _schema(table: Table) -> Check:
         ]
         if wrong:
             return Verdict(False, f"{table.name}: {'; '.join(wrong)}.", {"columns_wrong": len(wrong)})
-        duplicates = await lake.connection.fetchval(
-            statement("layers/checks/duplicate_keys.sql", table=table.name, key=table.key)
+        # A table whose index says so need not be read.
+        proved = await lake.connection.fetchval(statement("layers/checks/is_unique.sql"), *table.name, list(table.key))
+        duplicates = (
+            0
+            if proved
+            else await lake.connection.fetchval(
+                statement("layers/checks/duplicate_keys.sql", table=table.name, key=table.key)
+            )
         )
         if duplicates:
             return Verdict(False, f"{duplicates} keys stand more than once or are null.", {"keys_wrong": duplicates})
@@ -192,19 +213,25 @@ def _sql_checks(entity: Entity, table: Table, folder: str) -> list[Check]:
         "raw": entity.raw,
         "xform": entity.xform,
         "curated": entity.curated,
+        "marks": filtered_marks(entity),
         "key_names": entity.key_names,
+        "columns": entity.columns,
         "document": entity.document_column,
         "sensitive": sorted(SENSITIVE_KEYS),
     }
 
     async def evaluate(path: str, lake: Lake, load_date: date) -> Verdict:
-        query = statement(path, **names)
+        query = statement(path, **names, scope=entity.scope if lake.scope else ())
+        args: list[Any] = [load_date] if _TAKES_DATE in query else []
+        args += lake.scope if _TAKES_SCOPE in query else ()
         with scrubbing(f"check {path}"):
-            rows = await lake.connection.fetch(query, *([load_date] if "$1" in query else []))
+            offending = await lake.connection.fetchval(
+                statement("layers/checks/count_offending.sql", query=query), *args
+            )
         return Verdict(
-            not rows,
-            f"{len(rows)} offending rows." if rows else "No offending row.",
-            {"offending_rows": len(rows)},
+            not offending,
+            f"{offending} offending rows." if offending else "No offending row.",
+            {"offending_rows": offending},
         )
 
     checks = []
@@ -224,6 +251,10 @@ def _sql_checks(entity: Entity, table: Table, folder: str) -> list[Check]:
     return checks
 
 
+_TAKES_DATE: Final = "-- $1: the date"
+_TAKES_SCOPE: Final = "on: the scope"
+"""What the header of a check says of its parameters."""
+
 _HEADER: Final = re.compile(r"-- severity: (error|warn)\n-- blocking: (true|false)\n((?:-- .*\n)+)")
 
 
@@ -239,18 +270,24 @@ def _check_header(path: str) -> tuple[Severity, bool, str]:
 
 def _volume(entity: Entity, table: Table) -> Check:
     async def evaluate(lake: Lake, load_date: date) -> Verdict:
-        receipt = await lake.connection.fetchrow(
-            statement("layers/checks/last_receipt.sql"), str(table.name), load_date
+        receipts = await lake.connection.fetch(
+            statement("layers/checks/last_receipts.sql"), str(table.name), load_date, lake.scope_text
         )
-        if receipt is None:
+        if not receipts:
             return Verdict(False, f"{load_date} was not loaded.")
-        alive = receipt["rows_removed"] + receipt["rows_changed"] + receipt["rows_unchanged"]
-        share = receipt["rows_removed"] / alive if alive else 0.0
         allowed = lake.tolerances.removed
+        alive = sum(_alive(receipt) for receipt in receipts)
+        removed = sum(receipt["rows_removed"] for receipt in receipts)
+        beyond = [
+            f"{receipt['rows_removed']} of {_alive(receipt)} keys of {receipt['scope']}"
+            for receipt in receipts
+            if receipt["rows_removed"] > max(1, allowed * _alive(receipt))
+        ]
+        said = ", ".join(beyond) if entity.scope and beyond else f"{removed} of {alive} keys"
         return Verdict(
-            share <= allowed or receipt["rows_removed"] <= 1,
-            f"{receipt['rows_removed']} of {alive} keys were removed; {allowed:.0%} may be.",
-            {"removed_share": round(share, 4)},
+            not beyond,
+            f"{said} were removed; {allowed:.0%} may be.",
+            {"removed_share": round(removed / alive, 4) if alive else 0.0},
         )
 
     return Check(
@@ -264,25 +301,40 @@ def _volume(entity: Entity, table: Table) -> Check:
     )
 
 
+def _alive(receipt: asyncpg.Record) -> int:
+    """Keys that were alive before a load."""
+    return int(receipt["rows_removed"] + receipt["rows_changed"] + receipt["rows_unchanged"])
+
+
 def _service_paths(entity: Entity, table: Table) -> Check:
     async def evaluate(lake: Lake, load_date: date) -> Verdict:
-        paths = sorted({path for service in lake.services for path in service.paths if path != "/"})
-        queries = [_jsonpath(path) for path in paths]
-        unused = await lake.connection.fetch(
-            statement(
-                "layers/curated/unused_paths.sql",
-                raw=entity.raw,
-                xform=entity.xform,
-                key_names=entity.key_names,
-                document=entity.document_column,
-            ),
-            paths,
-            queries,
+        paths = {path for service in lake.services for path in service.paths if path != WHOLE_DOCUMENT}
+        unused = dict.fromkeys(paths)
+        documents = 0
+        query = statement(
+            "layers/curated/current_documents.sql",
+            raw=entity.raw,
+            xform=entity.xform,
+            key_names=entity.key_names,
+            document=entity.document_column,
+            scope=entity.scope if lake.scope else (),
         )
-        names = ", ".join(row["path"] for row in unused)
+        async with lake.connection.transaction():
+            cursor = await lake.connection.cursor(query, *lake.scope)
+            # Most paths are met in the first documents; only what is left is looked for in the others.
+            while unused and (rows := await cursor.fetch(_DOCUMENTS_AT_ONCE)):
+                for row in rows:
+                    documents += 1
+                    document = parsed(row["document"])
+                    for path in [path for path in unused if holds_data_at(document, path)]:
+                        del unused[path]
+        if paths and not documents:
+            return Verdict(False, "There is nothing to judge: no document is current.", {"paths_without_data": 0})
         return Verdict(
             not unused,
-            f"No document holds {names}." if unused else f"All {len(paths)} paths of services hold data somewhere.",
+            f"No document holds {', '.join(sorted(unused))}."
+            if unused
+            else f"All {len(paths)} paths of services hold data somewhere.",
             {"paths_without_data": len(unused)},
         )
 
@@ -297,21 +349,25 @@ def _service_paths(entity: Entity, table: Table) -> Check:
     )
 
 
-def _jsonpath(path: str) -> str:
-    names = "".join(f".{json.dumps(name)}" for name in path.removeprefix("/").split("/"))
-    return f"lax ${names} ? (@ != null)"
-
-
 def _freshness(entity: Entity, table: Table) -> Check:
     async def evaluate(lake: Lake, load_date: date) -> Verdict:
-        newest = await lake.connection.fetchval(statement("layers/checks/newest_load.sql"), str(table.name))
         expected = expected_date(entity, lake.clock.now()) if lake.clock.rehearsed is None else lake.clock.rehearsed
-        if newest is None:
+        scopes: list[str] = [lake.scope_text] if lake.scope_text else []
+        if not scopes and has_statement(path := f"{entity.raw.path}/loaded_scopes.sql"):
+            scopes = [row[0] for row in await lake.connection.fetch(statement(path))]
+        rows = await lake.connection.fetch(statement("layers/checks/newest_loads.sql"), str(table.name))
+        newest = {row["scope"]: row["load_date"] for row in rows}
+        if not newest:
             return Verdict(False, "Nothing was ever loaded.")
-        late = max(0, (expected - newest).days)
+        if never := [scope for scope in scopes if scope not in newest]:
+            return Verdict(False, f"{', '.join(never)} was never loaded.")
+        oldest = min(newest[scope] for scope in scopes) if scopes else max(newest.values())
+        late = max(0, (expected - oldest).days)
+        which = [scope for scope in scopes if newest[scope] < expected]
+        of = f" of {', '.join(which)}" if which else ""
         return Verdict(
             not late,
-            f"The newest load date is {newest}; {expected} is due." if late else f"Loaded up to {newest}.",
+            f"The newest load date{of} is {oldest}; {expected} is due." if late else f"Loaded up to {oldest}.",
             {"days_late": late},
         )
 

@@ -1,26 +1,37 @@
-"""What each service may see: the filter of the current state, service by service.
+"""What each service may see: the filter of the current state, for all services in one pass.
 
 A row follows from the document at the key's last change point and from the service's definition, and from
-nothing else. A changed definition rebuilds that service. Definitions and the filter are in `services.py`.
+nothing else. For every key `ops.<entity>_filtered` remembers the state that its rows were filtered from, and
+`ops.service_version` the definitions, both written in the transaction that writes the rows: only keys whose state
+differs are read, and a changed definition rebuilds that service. Definitions are in `services.py`, the filter is
+in `views.py`.
 """
 
 import time
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import orjson
 
-from datalake_assets import exact_json
 from datalake_assets.entities import Entity
+from datalake_assets.keys import TableName
 from datalake_assets.lake.ledger import Ledger, Receipt
 from datalake_assets.lake.services import Service
 from datalake_assets.lake.slices import LoadError, LoadSlice
+from datalake_assets.lake.views import Views
 from datalake_assets.statements import has_statement, statement
 from datalake_assets.storage.postgres import copy_records, lock_slice, scrubbing
 
 COPY_DEADLINE_S = 600.0
-_CHUNK_ROWS = 2_000
+_PORTION_ROWS: Final = 1_000
+"""Keys handled at once: about 10 MB of documents, and what all services see of them in a temporary table."""
+
+_LONGEST_NAME: Final = 63
+"""Characters of an identifier that PostgreSQL tells apart."""
 
 
 class NoSelectionError(LoadError):
@@ -34,13 +45,13 @@ async def load_curated(
     services: tuple[Service, ...],
     run_id: str,
 ) -> Receipt:
-    """Make the curated table show the current state to every service.
+    """Make the curated table show the current state of a slice's scope to every service.
 
     Args:
         connection: A connection of its own, outside any transaction.
         ledger: Attempts and receipts.
-        piece: The partition that asks.
-        services: All services of the entity; rows of others are removed.
+        piece: The partition that asks; only its scope matters to the result.
+        services: All services of the entity; rows of others are removed, whatever their scope.
         run_id: Who loads it.
 
     Returns:
@@ -53,109 +64,283 @@ async def load_curated(
     started = time.monotonic()
     entity = piece.entity
     asset = str(entity.curated)
-    new = changed = removed = 0
     with scrubbing(f"{asset}, partition {piece.partition}"):
         attempt = await ledger.begin(connection, asset, piece.partition, run_id)
+        partitions = ServicePartitions(connection, entity.curated, [service.name for service in services])
+        await partitions.add_missing()
         async with connection.transaction():
+            await partitions.announce_removal()
             await lock_slice(connection, asset, piece.scope_text)
-            names = [service.name for service in services]
-            removed += await connection.fetchval(
-                statement("layers/curated/drop_services.sql", curated=entity.curated), names
-            )
-            for service in services:
-                counts = await _load_service(connection, entity, service, run_id)
-                new, changed, removed = new + counts[0], changed + counts[1], removed + counts[2]
+            load = _CuratedLoad(connection, piece, services, run_id)
+            counts = await load.load()
+            counts.removed += await partitions.remove_unknown()
             if has_statement(after := f"{entity.curated.path}/after_write.sql"):
                 await connection.execute(statement(after))
-            total = await connection.fetchval(statement("layers/count.sql", table=entity.curated))
+            rows = await connection.fetchrow(
+                statement("layers/count_with_scope.sql", table=entity.curated, scope=entity.scope), *piece.scope
+            )
             receipt = Receipt(
                 asset=asset,
                 partition=piece.partition,
                 run_id=run_id,
                 load_date=piece.load_date,
                 scope=piece.scope_text,
-                rows_total=total,
-                rows_new=new,
-                rows_changed=changed,
-                rows_removed=removed,
-                rows_unchanged=total - new - changed,
+                rows_total=rows["total"],
+                rows_new=counts.new,
+                rows_changed=counts.changed,
+                rows_removed=counts.removed,
+                rows_unchanged=rows["in_scope"] - counts.new - counts.changed,
                 duration_s=round(time.monotonic() - started, 3),
             )
             await ledger.write(connection, receipt, attempt)
     return receipt
 
 
-async def _load_service(
-    connection: asyncpg.Connection, entity: Entity, service: Service, run_id: str
-) -> tuple[int, int, int]:
-    names: dict[str, Any] = {
-        "curated": entity.curated,
-        "key_names": entity.key_names,
-        "key": entity.key,
-        "columns": entity.columns,
-        "dated": "modified_date",
-    }
-    key_paths = [column.path for column in entity.key]
-    await connection.execute(statement("layers/curated/stage.sql", **names))
-    async for rows in _documents(connection, entity, service):
-        records = [
-            (*key, load_date, digest, exact_json.dumps(seen))
-            for key, load_date, digest, document in rows
-            if (seen := service.view(exact_json.loads(document), key_paths)) is not None
-        ]
+@dataclass
+class _Counts:
+    """What became of rows."""
+
+    new: int = 0
+    changed: int = 0
+    removed: int = 0
+
+    def add_gone(self, gone: asyncpg.Record) -> None:
+        """Add rows that were taken out; what is written after counts as new, less what it replaces."""
+        self.new -= gone["replaced"]
+        self.changed += gone["replaced"]
+        self.removed += gone["removed"]
+
+
+class _State(NamedTuple):
+    """What a key is now.
+
+    Attributes:
+        key: Values of the key columns.
+        load_date: Of its last change point; None if the key is gone.
+        digest: Of its document.
+        stale: Its rows were filtered from another state.
+        document: The document; None if the key is gone, or the history has moved on since.
+    """
+
+    key: tuple[Any, ...]
+    load_date: date | None
+    digest: bytes | None
+    stale: bool
+    document: bytes | None
+
+
+class _CuratedLoad:
+    """One load of one scope, inside its transaction."""
+
+    def __init__(
+        self, connection: asyncpg.Connection, piece: LoadSlice, services: Sequence[Service], run_id: str
+    ) -> None:
+        entity = piece.entity
+        self._connection = connection
+        self._piece = piece
+        self._services = services
+        self._run_id = run_id
+        self._key_paths = [column.path for column in entity.key]
+        self._names: dict[str, Any] = {
+            "raw": entity.raw,
+            "xform": entity.xform,
+            "curated": entity.curated,
+            "marks": filtered_marks(entity),
+            "key_names": entity.key_names,
+            "key": entity.key,
+            "columns": entity.columns,
+            "document": entity.document_column,
+            "dated": "modified_date",
+            "scope": entity.scope,
+        }
+        self._counts = _Counts()
+
+    async def load(self) -> _Counts:
+        """Make the rows of every service right, and remember what they were made from."""
+        piece = self._piece
+        await self._execute("stage")
+        versions = {
+            row["service"]: row["version"]
+            for row in await self._connection.fetch(self._sql("versions"), piece.entity.name, piece.scope_text)
+        }
+        changed = [service for service in self._services if versions.get(service.name) != service.version]
+        plain = [service for service in self._services if service.select is None]
+        await self._load_plain(plain, [service for service in plain if service in changed])
+        for service in self._services:
+            if service.select is not None:
+                await self._load_selected(service, rebuild=service in changed)
+        for service in changed:
+            await self._execute(
+                "write_version",
+                piece.entity.name,
+                service.name,
+                piece.scope_text,
+                service.version,
+                orjson.dumps(service.model_dump()),
+                self._run_id,
+            )
+        await self._execute("forget_versions", piece.entity.name, [service.name for service in self._services])
+        return self._counts
+
+    async def _load_plain(self, services: list[Service], rebuilt: list[Service]) -> None:
+        scope = self._piece.scope
+        rebuilt_names = [service.name for service in rebuilt]
+        kept_names = [service.name for service in services if service not in rebuilt]
+        if rebuilt:
+            self._counts.removed += await self._connection.fetchval(self._sql("remove_unknown"), rebuilt_names, *scope)
+        every, some = Views(services, self._key_paths), Views(rebuilt, self._key_paths)
+        cursor = await self._connection.cursor(self._sql("documents"), bool(rebuilt), *scope)
+        async for portion in _portions(cursor, self._piece.entity.key_names):
+            await self._stage(portion)
+            await self._copy_filtered(portion, lambda state: every if state.stale else some)
+            await self._execute("analyze_stage")
+            for rebuild, names in ((True, rebuilt_names), (False, kept_names)):
+                if names:
+                    self._counts.add_gone(await self._connection.fetchrow(self._sql("remove", rebuild=rebuild), names))
+            self._counts.new += await self._write()
+            await self._execute("mark")
+            await self._execute("unmark")
+
+    async def _load_selected(self, service: Service, *, rebuild: bool) -> None:
+        entity = self._piece.entity
+        views = Views([service], self._key_paths)
+        selected = await _select(self._connection, self._piece, service)
+        columns = [[row[name] for row in selected] for name in (*entity.key_names, "load_date")]
+        cursor = await self._connection.cursor(self._sql("selected_documents"), *columns)
+        await self._execute("clear_stage")
+        async for portion in _portions(cursor, entity.key_names):
+            await self._copy_filtered(portion, lambda _: views)
+        self._counts.add_gone(await self._connection.fetchrow(self._sql("remove_selected"), service.name, rebuild))
+        self._counts.new += await self._write()
+
+    async def _stage(self, portion: list[_State]) -> None:
+        await self._execute("clear_stage")
         await copy_records(
-            connection,
-            "filtered",
-            (*entity.key_names, "load_date", "digest", "document"),
-            records,
+            self._connection,
+            "portion",
+            (*self._piece.entity.key_names, "load_date", "digest", "stale", "found"),
+            [(*state.key, state.load_date, state.digest, state.stale, state.document is not None) for state in portion],
             schema="pg_temp",
             deadline_s=COPY_DEADLINE_S,
         )
-    version = await connection.fetchval(statement("layers/curated/version.sql"), entity.name, service.name)
-    gone = await connection.fetchrow(
-        statement("layers/curated/remove.sql", **names), service.name, version != service.version
-    )
-    written = await connection.execute(statement("layers/curated/write.sql", **names), service.name, run_id)
-    inserted = int(written.split()[-1])
-    await connection.execute(
-        statement("layers/curated/write_version.sql"),
-        entity.name,
-        service.name,
-        service.version,
-        orjson.dumps(service.model_dump()),
-        run_id,
-    )
-    await connection.execute(statement("layers/curated/unstage.sql"))
-    return inserted - gone["replaced"], gone["replaced"], gone["removed"]
+
+    async def _copy_filtered(self, portion: list[_State], views_for: Callable[[_State], Views]) -> None:
+        def records() -> Iterator[tuple[Any, ...]]:
+            for state in portion:
+                if state.document is not None:
+                    for name, seen in views_for(state).of(state.document):
+                        yield (name, *state.key, state.load_date, state.digest, seen)
+
+        await copy_records(
+            self._connection,
+            "filtered",
+            ("service", *self._piece.entity.key_names, "load_date", "digest", "document"),
+            records(),
+            schema="pg_temp",
+            deadline_s=COPY_DEADLINE_S,
+        )
+
+    async def _write(self) -> int:
+        """Write what was filtered and does not stand there yet; returns the number of rows."""
+        written = await self._connection.execute(self._sql("write"), self._run_id)
+        return int(written.split()[-1])
+
+    async def _execute(self, name: str, *args: Any) -> None:
+        await self._connection.execute(self._sql(name), *args)
+
+    def _sql(self, name: str, **flags: Any) -> str:
+        return statement(f"layers/curated/{name}.sql", **self._names, **flags)
 
 
-Row = tuple[tuple[Any, ...], Any, bytes, bytes]
-
-
-async def _documents(connection: asyncpg.Connection, entity: Entity, service: Service) -> AsyncIterator[list[Row]]:
-    """Documents that a service is about, in chunks: (key, load date of the change point, digest, document)."""
-    names = {
-        "raw": entity.raw,
-        "xform": entity.xform,
-        "key_names": entity.key_names,
-        "key": entity.key,
-        "document": entity.document_column,
-    }
-    if service.select is None:
-        cursor = await connection.cursor(statement("layers/curated/documents.sql", **names))
-    else:
-        selected = await _select(connection, entity, service)
-        columns = [[row[name] for row in selected] for name in (*entity.key_names, "load_date")]
-        cursor = await connection.cursor(statement("layers/curated/selected_documents.sql", **names), *columns)
-    while rows := await cursor.fetch(_CHUNK_ROWS):
+async def _portions(cursor: Any, key_names: Sequence[str]) -> AsyncIterator[list[_State]]:
+    while rows := await cursor.fetch(_PORTION_ROWS):
         yield [
-            (tuple(row[name] for name in entity.key_names), row["load_date"], row["digest"], row["document"])
+            _State(
+                key=tuple(row[name] for name in key_names),
+                load_date=row["load_date"],
+                digest=row["digest"],
+                stale=row["stale"],
+                document=row["document"],
+            )
             for row in rows
         ]
 
 
-async def _select(connection: asyncpg.Connection, entity: Entity, service: Service) -> list[asyncpg.Record]:
+class ServicePartitions:
+    """Physical partitions of a curated table by service; a table without them is left as it is."""
+
+    def __init__(self, connection: asyncpg.Connection, table: TableName, services: Sequence[str]) -> None:
+        self._connection = connection
+        self._table = table
+        self._services = services
+        self._expected = {partition_of(table, service).table: service for service in services}
+
+    async def add_missing(self) -> None:
+        """Make partitions of new services, in a transaction of its own: loads of other scopes may need them too."""
+        if not await self._missing():
+            return
+        async with self._connection.transaction():
+            await self._lock()
+            for name in await self._missing():
+                await self._connection.execute(
+                    statement(
+                        "layers/curated/add_partition.sql",
+                        curated=self._table,
+                        partition=TableName(self._table.schema, name),
+                        service=self._expected[name],
+                    )
+                )
+
+    async def announce_removal(self) -> None:
+        """Let no other load remove partitions meanwhile; to be called before anything of the table is locked."""
+        if await self._unknown():
+            await self._lock()
+
+    async def remove_unknown(self) -> int:
+        """Take out the rows of services that are not defined, and return their number."""
+        partitioned, _ = await self._found()
+        if not partitioned:
+            query = statement("layers/curated/delete_services.sql", curated=self._table)
+            return int(await self._connection.fetchval(query, list(self._services)))
+        removed = 0
+        for name in await self._unknown():
+            partition = TableName(self._table.schema, name)
+            removed += await self._connection.fetchval(statement("layers/count.sql", table=partition))
+            await self._connection.execute(statement("layers/curated/drop_partition.sql", partition=partition))
+        return removed
+
+    async def _missing(self) -> list[str]:
+        partitioned, found = await self._found()
+        return sorted(self._expected.keys() - found) if partitioned else []
+
+    async def _unknown(self) -> list[str]:
+        _, found = await self._found()
+        return sorted(found - self._expected.keys())
+
+    async def _found(self) -> tuple[bool, set[str]]:
+        row = await self._connection.fetchrow(statement("layers/curated/partitions.sql"), *self._table)
+        return (row["partitioned"], set(row["partitions"])) if row else (False, set())
+
+    async def _lock(self) -> None:
+        await lock_slice(self._connection, str(self._table), "partitions", deadline_s=COPY_DEADLINE_S)
+
+
+def filtered_marks(entity: Entity) -> TableName:
+    """The table that remembers what state of each key its curated rows were filtered from."""
+    return TableName("ops", f"{entity.name}_filtered")
+
+
+def partition_of(table: TableName, service: str) -> TableName:
+    """The partition of a curated table that holds the rows of one service."""
+    name = f"{table.table}__{service}"
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[: _LONGEST_NAME - 17]}_{blake2b(service.encode(), digest_size=8).hexdigest()}"
+    return TableName(table.schema, name)
+
+
+async def _select(connection: asyncpg.Connection, piece: LoadSlice, service: Service) -> list[asyncpg.Record]:
     """The keys of a selection on the last date on which it named any: a date without keeps the last good one."""
+    entity = piece.entity
     select = statement(f"{entity.curated.path}/{service.select}.sql")
     dates = await connection.fetch(statement("layers/curated/state_dates.sql", raw=entity.raw))
     for row in dates:

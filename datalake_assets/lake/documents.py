@@ -5,7 +5,8 @@ neighbours. Sensitive keys are gone before anything else happens to a document. 
 (`sources/`) and how snapshots are written (`landing.py`) do not belong here.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -84,23 +85,40 @@ def unusable(entity: Entity, rule: str, reason: str, source: str) -> Answer:
 
 
 def settle_duplicates(answers: Iterable[Answer], entity: Entity) -> Iterator[Answer]:
+    """Leave one answer a key, of answers that fit into memory; `settle_stream` says how."""
+    held = list(answers)
+    return settle_stream(lambda: held, entity)
+
+
+def settle_stream(answers: Callable[[], Iterable[Answer]], entity: Entity) -> Iterator[Answer]:
     """Leave one answer a key.
 
     Equal documents collapse into one. Of different ones the first in canonical order is kept and the others
     are quarantined, so that the choice does not depend on the order of the answer. A key of which any document
     is quarantined keeps its last state: its other documents are quarantined too.
+
+    Memory holds the keys, and of documents only those whose key comes more than once: these come last.
+
+    Args:
+        answers: Gives the answers from the beginning, the same ones each time; called twice.
+        entity: What they are about.
     """
-    keyed: dict[Key, list[Answer]] = {}
-    for answer in answers:
+    seen: set[Key] = set()
+    repeated: dict[Key, list[Answer]] = {}
+    for answer in answers():
         if answer.keyed:
-            keyed.setdefault(answer.key, []).append(answer)
-        else:
+            if answer.key in seen:
+                repeated[answer.key] = []
+            seen.add(answer.key)
+    del seen
+    for answer in answers():
+        group = repeated.get(answer.key)
+        if group is None:
             yield answer
-    for group in keyed.values():
-        if len(group) == 1:
-            yield group[0]
         else:
-            yield from _settle(group, entity)
+            group.append(answer)
+    for group in repeated.values():
+        yield from _settle(group, entity)
 
 
 def _settle(group: list[Answer], entity: Entity) -> Iterator[Answer]:
@@ -166,6 +184,8 @@ def _key_part(column: Column, document: JsonValue) -> KeyValue:
     if not isinstance(value, str) or not value.strip() or exact_json.defects(value):
         return None
     text = value.strip()
+    if column.pattern is not None and not re.fullmatch(column.pattern, text, re.ASCII):
+        return None
     return text if column.max_length is None or len(text) <= column.max_length else None
 
 
@@ -178,7 +198,7 @@ def _broken_rule(entity: Entity, document: JsonValue, key: Key) -> tuple[str, st
         if part is None:
             return (
                 "unusable_key",
-                f"Key column {column.name} is missing, empty, too long or of the wrong type.",
+                f"Key column {column.name} is missing, empty, too long or of the wrong form.",
             )
     for column in entity.columns:
         value = value_at(document, column.path)

@@ -12,10 +12,12 @@ import asyncpg
 from datalake_assets.clock import Clock
 from datalake_assets.lake import quarantine
 from datalake_assets.lake.crashpoints import reach
+from datalake_assets.lake.documents import settle_stream
 from datalake_assets.lake.landing import Landing, Snapshot
 from datalake_assets.lake.ledger import Ledger, Receipt
 from datalake_assets.lake.slices import LoadError, LoadSlice
-from datalake_assets.lake.spool import Asked, Spool
+from datalake_assets.lake.spool import Asked, Filled, Spool
+from datalake_assets.storage.parquet import ParquetStore
 from datalake_assets.storage.postgres import scrubbing
 
 
@@ -38,70 +40,76 @@ class Landed:
     note: str
 
 
+Fill = Callable[[Spool], Awaitable[Filled]]
+"""Asks for whatever a spool does not hold yet and puts it there."""
+
+
+def ask_once(request: str, ask: Callable[[], Awaitable[Asked]]) -> Fill:
+    """Fill a spool by one request that answers for the whole population.
+
+    Args:
+        request: What is asked, as a name for the spool.
+        ask: Asks the source; it raises where there is no trustworthy answer.
+    """
+
+    async def fill(spool: Spool) -> Filled:
+        asked = spool.get(request)
+        if asked is None:
+            asked = await ask()
+            spool.put(request, asked)
+        return Filled(asked.named_all)
+
+    return fill
+
+
 @dataclass(frozen=True)
 class Extraction:
     """Lands the answers of one entity.
 
     Args:
         landing: Where snapshots go.
-        spool: Where answers of an unfinished load are kept.
+        spools: Where answers of an unfinished load are kept.
         ledger: Attempts and receipts.
         clock: What today is.
     """
 
     landing: Landing
-    spool: Spool
+    spools: ParquetStore
     ledger: Ledger
     clock: Clock
 
-    async def land(
-        self,
-        connection: asyncpg.Connection,
-        piece: LoadSlice,
-        run_id: str,
-        *,
-        request: str,
-        ask: Callable[[], Awaitable[Asked]],
-    ) -> Landed:
-        """Land an entity whose whole population one request answers.
+    async def land(self, connection: asyncpg.Connection, piece: LoadSlice, run_id: str, *, fill: Fill) -> Landed:
+        """Land a partition: ask for what no earlier attempt has answered, then publish the snapshot.
 
         Args:
             connection: A connection of its own, outside any transaction.
             piece: The partition.
             run_id: Who loads it.
-            request: What is asked, as a name for the spool.
-            ask: Asks the source; it raises where there is no trustworthy answer.
+            fill: Asks the source.
 
         Raises:
             DayError: It is not the partition's day and there is no snapshot.
             SupersededError: Another attempt at the same partition has begun.
         """
         asset = str(self.landing.entity.landing)
-        spooled = self.spool.get(piece, request)
-        if spooled is None and (kept := self._kept(piece)) is not None:
+        with scrubbing(f"{asset}, partition {piece.partition}"):
+            after = await self.ledger.committed(connection, asset, piece.partition)
+        spool = Spool(self.spools, piece, run_id=run_id, clock=self.clock, after=after)
+        was_finished = spool.finished() is not None
+        if not was_finished and (kept := self._kept(piece)) is not None:
             return kept
         with scrubbing(f"{asset}, partition {piece.partition}"):
             attempt = await self.ledger.begin(connection, asset, piece.partition, run_id)
-        note = "Asked the source."
-        if spooled is None:
+        spool = Spool(self.spools, piece, run_id=run_id, clock=self.clock, attempt=attempt, after=after)
+        note = "Took the answer that an unfinished load had spooled; the source was not asked again."
+        if not was_finished:
             reach("mid_request")
-            asked = await ask()
-            self.spool.put(piece, request, asked, run_id=run_id, clock=self.clock)
-            spooled = self.spool.get(piece, request)
-        else:
-            note = "Took the answer that an unfinished load had spooled; the source was not asked again."
-        if spooled is None:
-            raise LoadError("The spooled answer is gone.", where=f"{asset}, partition {piece.partition}")
+            before = len(spool.answered())
+            spool.finish(await fill(spool))
+            note = f"Asked the source, apart from {before:,} keys that an unfinished load had spooled."
+            note = note if before else "Asked the source."
         reach("after_spool")
-        snapshot = self.landing.publish(
-            piece,
-            spooled.answers,
-            complete=spooled.named_all,
-            source=spooled.source,
-            run_id=run_id,
-            clock=self.clock,
-            keep_current=True,
-        )
+        snapshot = self._publish(piece, spool, run_id)
         reach("after_landing")
         receipt = snapshot.receipt(run_id)
         with scrubbing(f"{asset}, partition {piece.partition}"):
@@ -110,8 +118,26 @@ class Extraction:
                 await quarantine.mirror(connection, self.landing, snapshot, run_id)
                 await self.ledger.write(connection, receipt, attempt)
                 self.landing.promote(snapshot)
-        self.spool.clear(piece)
+        spool.clear()
         return Landed(snapshot, receipt, note)
+
+    def _publish(self, piece: LoadSlice, spool: Spool, run_id: str) -> Snapshot:
+        asked = spool.finished()
+        if asked is None:
+            raise LoadError(
+                "The spooled answers are gone.",
+                where=f"{self.landing.entity.landing}, partition {piece.partition}",
+                todo="Another load of the partition may have finished meanwhile; materialise it again if not.",
+            )
+        return self.landing.publish(
+            piece,
+            settle_stream(spool.answers, piece.entity),
+            complete=asked.named_all,
+            source=asked.source,
+            run_id=run_id,
+            clock=self.clock,
+            keep_current=True,
+        )
 
     def _kept(self, piece: LoadSlice) -> Landed | None:
         today = self.clock.today()

@@ -26,11 +26,13 @@ class Tolerances:
         failed: Keys without a trustworthy answer, of the keys asked.
         quarantined: Documents that could not be kept, of the keys asked.
         removed: Keys removed by one load, of the keys alive before it.
+        empty: Empty objects in an answer that still counts as complete, of the documents in it.
     """
 
     failed: float
     quarantined: float
     removed: float
+    empty: float = 0.0
 
     def check_outcomes(self, outcomes: Outcomes, where: str) -> None:
         """Refuse an answer of which too much is missing.
@@ -38,17 +40,29 @@ class Tolerances:
         Raises:
             IntolerableError: A share is beyond its tolerance.
         """
-        for count, allowed, name, variable in (
-            (outcomes.failed, self.failed, "without a trustworthy answer", "LAKE_MAX_FAILED_SHARE"),
-            (outcomes.quarantined, self.quarantined, "in quarantine", "LAKE_MAX_QUARANTINED_SHARE"),
-        ):
-            if count > allowed * outcomes.asked:
-                raise IntolerableError(
-                    f"{count} of {outcomes.asked} keys are {name}; at most {allowed:.1%} may be.",
-                    where=where,
-                    todo="Look at `datalake quarantine list` and at the source, then materialise the landing partition "
-                    f"again; or raise {variable} knowingly.",
-                )
+        self.check_failed(outcomes.failed, outcomes.asked, where)
+        if outcomes.quarantined > self.quarantined * outcomes.asked:
+            raise IntolerableError(
+                f"{outcomes.quarantined} of {outcomes.asked} keys are in quarantine; "
+                f"at most {self.quarantined:.1%} may be.",
+                where=where,
+                todo="Look at `datalake quarantine list` and at the source, then materialise the landing partition "
+                "again; or raise LAKE_MAX_QUARANTINED_SHARE knowingly.",
+            )
+
+    def check_failed(self, failed: int, asked: int, where: str) -> None:
+        """Refuse an answer that lacks too many of the keys that were asked for.
+
+        Raises:
+            IntolerableError: The share is beyond its tolerance.
+        """
+        if failed > self.failed * asked:
+            raise IntolerableError(
+                f"{failed} of {asked} keys are without a trustworthy answer; at most {self.failed:.1%} may be.",
+                where=where,
+                todo="Look at the source, then materialise the landing partition again on its day; or raise "
+                "LAKE_MAX_FAILED_SHARE knowingly.",
+            )
 
     def check_removal(self, removed: int, alive: int, where: str) -> None:
         """Refuse a load that removes too much at once. One key may always go.

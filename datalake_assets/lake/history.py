@@ -93,7 +93,8 @@ async def blame(
         key: Which one.
         path: Only this field and what lies below it.
     """
-    rows = await connection.fetch(statement("history/changes.sql", **_names(entity), latest_only=False), *key, date.max)
+    query = statement("history/changes.sql", **_names(entity), latest_only=False)
+    rows = await connection.fetch(query, *key, date.max, entity.name, list(map(str, key)))
     changes: list[Change] = []
     before: JsonValue = {}
     for state in map(_state, reversed(rows)):
@@ -119,6 +120,8 @@ _NOTHING: Any = object()
 
 
 def _differences(old: JsonValue, new: JsonValue, path: str) -> Iterator[tuple[str, JsonValue, JsonValue]]:
+    if exact_json.dumps(old) == exact_json.dumps(new):
+        return  # most of a document stays as it is, letter by letter
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted(old.keys() | new.keys()):
             below = f"{path}/{name}"

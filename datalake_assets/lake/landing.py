@@ -6,7 +6,8 @@ a snapshot in the database is in `raw.py`.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass, fields
+from datetime import date
 from itertools import islice
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from datalake_assets.clock import Clock
 from datalake_assets.entities import Entity
-from datalake_assets.lake.documents import Answer
+from datalake_assets.lake.documents import Answer, Key
 from datalake_assets.lake.ledger import Receipt
 from datalake_assets.lake.outcomes import Outcome, Outcomes
 from datalake_assets.lake.slices import LoadError, LoadSlice
@@ -30,12 +31,27 @@ class NoSnapshotError(LoadError):
 
 @dataclass(frozen=True)
 class SourceAccount:
-    """What it took to get an answer."""
+    """What it took to get an answer.
+
+    Attributes:
+        requests: Requests sent, repetitions included.
+        retries: How many of them were repetitions.
+        bytes_in: Bytes on the wire.
+        duration_s: How long it took; of requests side by side, each for itself.
+        rejected: Documents that nobody had asked for; they are counted and never kept.
+    """
 
     requests: int = 0
     retries: int = 0
     bytes_in: int = 0
     duration_s: float = 0.0
+    rejected: int = 0
+
+    def __add__(self, other: "SourceAccount") -> "SourceAccount":
+        return SourceAccount(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: "SourceAccount") -> "SourceAccount":
+        return SourceAccount(*(mine - theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -130,10 +146,7 @@ class Landing:
                 **{outcome.value: count for outcome, count in counts.items()},
                 "named_all": complete,
                 "complete": complete and not unkeyed,
-                "requests": source.requests,
-                "retries": source.retries,
-                "bytes_in": source.bytes_in,
-                "duration_s": source.duration_s,
+                **asdict(source),
             }
 
         manifest = self._store.publish(
@@ -151,6 +164,14 @@ class Landing:
     def promote(self, snapshot: Snapshot) -> None:
         """Make a written snapshot the partition's current one."""
         self._store.promote(snapshot.manifest)
+
+    def pieces(self, load_date: date) -> list[LoadSlice]:
+        """The partitions of a date that were landed: one, or one for each scope."""
+        return [
+            LoadSlice(self.entity, load_date, tuple(dimensions[name] for name in self.entity.scope))
+            for dimensions in self._store.partitions(self.entity.landing)
+            if dimensions.get("load_date") == load_date.isoformat()
+        ]
 
     def current(self, piece: LoadSlice) -> Snapshot | None:
         """The partition's snapshot, or None if it was never landed."""
@@ -220,6 +241,14 @@ def read_answers(entity: Entity, batches: Iterable[pa.RecordBatch]) -> Iterator[
             )
 
 
+def read_outcomes(entity: Entity, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Key, Outcome]]:
+    """Key and outcome of every row of batches that hold just these columns."""
+    for batch in batches:
+        columns = [batch.column(name).to_pylist() for name in (*entity.key_names, "outcome")]
+        for *key, outcome in zip(*columns, strict=True):
+            yield tuple(key), Outcome(outcome)
+
+
 def bounded(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The same rows in batches of at most `BATCH_ROWS`: as Python objects they take many times their size."""
     for batch in batches:
@@ -255,10 +284,5 @@ def _snapshot(piece: LoadSlice, manifest: Manifest) -> Snapshot:
         outcomes=outcomes,
         named_all=account["named_all"],
         complete=account["complete"],
-        source=SourceAccount(
-            requests=account["requests"],
-            retries=account["retries"],
-            bytes_in=account["bytes_in"],
-            duration_s=account["duration_s"],
-        ),
+        source=SourceAccount(**{field.name: account[field.name] for field in fields(SourceAccount)}),
     )

@@ -33,6 +33,10 @@ class SupersededError(LoadError):
     """A later attempt at the same slice has begun, so this one may not commit."""
 
 
+class AdoptedDateError(LoadError):
+    """A date belongs to a history that was adopted, and cannot be loaded."""
+
+
 @dataclass(frozen=True)
 class Receipt:
     """One committed load of one slice of one table; None where a number has no meaning for the layer."""
@@ -77,6 +81,10 @@ class Ledger:
         """Announce an attempt at a slice, in a transaction of its own, and return its number."""
         return int(await connection.fetchval(statement("ledger/begin.sql"), asset, partition, run_id))
 
+    async def committed(self, connection: asyncpg.Connection, asset: str, partition: str) -> int:
+        """The latest attempt at a slice that was committed; 0 if none was."""
+        return int(await connection.fetchval(statement("ledger/committed.sql"), asset, partition))
+
     async def check_fence(self, connection: asyncpg.Connection, asset: str, partition: str, attempt: int) -> str:
         """Make sure that no later attempt has begun, and that none can until this transaction ends.
 
@@ -113,6 +121,20 @@ class Ledger:
         """Later dates that a table was loaded for, oldest first, each with the SHA-256 of its snapshot."""
         rows = await connection.fetch(statement("ledger/loaded_after.sql"), asset, scope, load_date)
         return [(row["load_date"], row["snapshot_sha256"]) for row in rows]
+
+    async def refuse_adopted_date(self, connection: asyncpg.Connection, asset: str, load_date: date) -> None:
+        """Make sure that a date does not lie in a history that was adopted from an earlier system.
+
+        Raises:
+            AdoptedDateError: It does: later dates have no snapshots from which they could be mended.
+        """
+        last = await connection.fetchval(statement("adopt/adopted_until.sql"), asset)
+        if last is not None and load_date <= last:
+            raise AdoptedDateError(
+                f"{load_date} belongs to the adopted history, which goes up to {last} and has no snapshots.",
+                where=f"{asset}, partition {load_date}",
+                todo=f"Load dates after {last}; what the earlier system knew of that day is in the history already.",
+            )
 
     async def override(self, connection: asyncpg.Connection, asset: str, partition: str, guard: str) -> str | None:
         """The reason for which a slice may pass a guard, if `datalake allow` recorded one."""

@@ -13,6 +13,7 @@ from typing import Final
 
 import asyncpg
 
+from datalake_assets.clock import Clock
 from datalake_assets.entities import Entity
 from datalake_assets.lake.reconcile import RUN_ID, slice_of_folder, snapshots_to_keep
 from datalake_assets.lake.slices import LoadSlice
@@ -81,7 +82,7 @@ async def clear_spools(
                 if await connection.fetchval(query, str(entity.landing), piece.partition) is None:
                     continue
                 if not dry_run:
-                    Spool(store, entity).clear(piece)
+                    Spool(store, piece, run_id="", clock=Clock()).clear()
                 cleared.append(piece)
     return cleared
 

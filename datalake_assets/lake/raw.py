@@ -55,6 +55,7 @@ class RawLoad:
             IntolerableError: Too much of the snapshot is missing.
             VolumeGuardError: Too many keys would go.
             SupersededError: Another attempt at the same partition has begun.
+            AdoptedDateError: The date belongs to a history that was adopted.
         """
         started = time.monotonic()
         entity = piece.entity
@@ -62,6 +63,7 @@ class RawLoad:
         snapshot = self.landing.require(piece)
         self.tolerances.check_outcomes(snapshot.outcomes, where)
         with scrubbing(where):
+            await self.ledger.refuse_adopted_date(connection, str(entity.raw), piece.load_date)
             attempt = await self.ledger.begin(connection, str(entity.raw), piece.partition, run_id)
             async with connection.transaction():
                 await self._stage(connection, snapshot)

@@ -27,6 +27,8 @@ WHOLE_DOCUMENT = "/"
 AllowTree = Mapping[str, "AllowTree"]
 """Member name to what is allowed below it; an empty mapping allows the whole subtree."""
 
+CONTAINERS: Final = (dict, list)
+
 Pointer = Annotated[str, Field(pattern=r"^/([^/]+(/[^/]+)*)?$")]
 
 
@@ -75,6 +77,14 @@ class Service(BaseModel):
         return compile_paths(self.paths)
 
     @cached_property
+    def required_trees(self) -> tuple[tuple[AllowTree, ...], ...]:
+        """The paths of `requires` as allow-trees: of each inner tuple any one must hold data."""
+        return tuple(
+            tuple(compile_paths((path,)) for path in ((required,) if isinstance(required, str) else required))
+            for required in self.requires
+        )
+
+    @cached_property
     def version(self) -> str:
         """Identity of the definition as far as rows depend on it."""
         text = orjson.dumps([sorted(self.paths), sorted(map(str, self.requires)), self.select])
@@ -90,9 +100,8 @@ class Service(BaseModel):
             document: A whole document.
             key: Paths of the parts of its key.
         """
-        for required in self.requires:
-            alternatives = (required,) if isinstance(required, str) else required
-            if not any(holds_data(filtered(document, compile_paths((path,)))) for path in alternatives):
+        for alternatives in self.required_trees:
+            if not any(holds_data(filtered(document, tree)) for tree in alternatives):
                 return None
         seen = filtered(document, self.tree)
         return seen if holds_data(seen, apart_from=() if self.requires else key) else None
@@ -132,8 +141,7 @@ def filtered(value: JsonValue, tree: AllowTree) -> JsonValue | None:
                     kept[name] = member
         return kept
     if isinstance(value, list):
-        items = (filtered(item, tree) for item in value if isinstance(item, dict | list))
-        return [item for item in items if item is not None]
+        return [filtered(item, tree) for item in value if isinstance(item, CONTAINERS)]
     return None
 
 

@@ -21,7 +21,8 @@ class LoadSlice:
     Attributes:
         entity: What is loaded.
         load_date: The day the source was asked.
-        scope: Values of `entity.scope`, in its order; empty where the entity is loaded as a whole.
+        scope: Values of `entity.scope`, in its order; empty where the entity is loaded as a whole. Texts that name
+            numbers become numbers, as partition keys and folder names bring them.
     """
 
     entity: Entity
@@ -34,6 +35,14 @@ class LoadSlice:
                 f"A slice of {self.entity.name} needs a value for each of {self.entity.scope or 'no'} scope columns; "
                 f"got {len(self.scope)}."
             )
+        columns = {column.name: column for column in self.entity.key}
+        values = []
+        for name, value in zip(self.entity.scope, self.scope, strict=True):
+            is_number = columns[name].type == "integer"
+            if is_number and not str(value).isdecimal():
+                raise LoadError(f"{name} is a number in a slice of {self.entity.name}; got {value!r}.")
+            values.append(int(value) if is_number else value)
+        object.__setattr__(self, "scope", tuple(values))
 
     @property
     def dimensions(self) -> dict[str, str]:
@@ -53,3 +62,9 @@ class LoadSlice:
 
     def __str__(self) -> str:
         return f"{self.entity.name} {self.partition}"
+
+
+def slice_of(entity: Entity, partition: str) -> LoadSlice:
+    """The slice of a partition key such as `2026-01-31` or `2026-01-31|2258`; the inverse of `LoadSlice.partition`."""
+    day, *scope = partition.split("|")
+    return LoadSlice(entity, date.fromisoformat(day), tuple(scope))

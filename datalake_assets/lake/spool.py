@@ -4,16 +4,21 @@ What is spooled is judged already, so nothing sensitive touches the disk. A spoo
 a load to the commit of its receipt; snapshots are in `landing.py`.
 """
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
+from typing import Final
 
 from datalake_assets.clock import Clock
-from datalake_assets.entities import Entity
-from datalake_assets.lake.documents import Answer
-from datalake_assets.lake.landing import SourceAccount, landing_schema, read_answers, write_answers
+from datalake_assets.keys import TableName
+from datalake_assets.lake.documents import Answer, Key
+from datalake_assets.lake.landing import SourceAccount, landing_schema, read_answers, read_outcomes, write_answers
+from datalake_assets.lake.outcomes import Outcome
 from datalake_assets.lake.slices import LoadSlice
-from datalake_assets.storage.parquet import ParquetStore
+from datalake_assets.storage.parquet import Manifest, ParquetStore
+
+ANSWERS: Final = "answers"
+_FINISHED: Final = "finished"
 
 
 @dataclass(frozen=True)
@@ -27,53 +32,178 @@ class Asked:
     """
 
     answers: Iterable[Answer]
-    source: SourceAccount
+    source: SourceAccount = field(default_factory=SourceAccount)
+    named_all: bool = False
+
+
+@dataclass(frozen=True)
+class Filled:
+    """How a load that asked for everything ended.
+
+    Attributes:
+        named_all: The source proved that it named every key there is.
+        only: The request of this attempt whose parts are all that counts; None: every answer of every attempt.
+    """
+
     named_all: bool
+    only: str | None = None
 
 
 class Spool:
-    """Answers of one entity by request, on local disk."""
+    """Answers of one load by request, on local disk.
 
-    def __init__(self, store: ParquetStore, entity: Entity) -> None:
+    Args:
+        store: Where they are kept.
+        piece: The partition being loaded.
+        run_id: Who asks.
+        clock: For the moment of writing.
+        attempt: Number of the attempt at the partition; of two answers about a key the later attempt's counts.
+        after: The last attempt that was committed: what was spooled up to it is over.
+        kind: What the answers are about; answers of another kind than the snapshot's rows are notes of the load.
+    """
+
+    def __init__(
+        self,
+        store: ParquetStore,
+        piece: LoadSlice,
+        *,
+        run_id: str,
+        clock: Clock,
+        attempt: int = 0,
+        after: int = 0,
+        kind: str = ANSWERS,
+    ) -> None:
         self._store = store
-        self._entity = entity
-        self._schema = landing_schema(entity)
+        self._piece = piece
+        self._run_id = run_id
+        self._clock = clock
+        self._attempt = attempt
+        self._after = after
+        self._kind = kind
+        self._appended = 0
+        self._schema = landing_schema(piece.entity)
 
-    def put(self, piece: LoadSlice, request: str, asked: Asked, *, run_id: str, clock: Clock) -> None:
+    def notes(self, kind: str) -> "Spool":
+        """Answers of another kind of the same load, such as what was asked on the way to the snapshot's rows."""
+        return Spool(self._store, self._piece, run_id=self._run_id, clock=self._clock, attempt=self._attempt, kind=kind)
+
+    def put(self, request: str, asked: Asked) -> None:
         """Keep the answer to one request.
 
         Args:
-            piece: The partition being loaded.
             request: What was asked; only its hash is kept.
             asked: The answer.
-            run_id: Who asked.
-            clock: For the moment of writing.
         """
-        self._store.publish(
-            self._entity.landing,
-            _dimensions(piece, request),
-            self._schema,
-            write_answers(iter(asked.answers), self._schema),
-            run_id=run_id,
-            created_at=clock.now(),
-            account={"named_all": asked.named_all, "source": asdict(asked.source)},
-        )
+        self._publish(self._dimensions(request), asked)
 
-    def get(self, piece: LoadSlice, request: str) -> Asked | None:
-        """The answer to a request, or None if it was not answered yet."""
-        manifest = self._store.current(self._entity.landing, _dimensions(piece, request))
+    def append(self, asked: Asked, *, request: str = "") -> None:
+        """Keep a further answer of this attempt, or a further part of one.
+
+        Args:
+            asked: The answer.
+            request: What it answers, where only parts of one request may count in the end.
+        """
+        self._publish(self._dimensions(f"attempt {self._attempt} {request}", part=self._appended), asked)
+        self._appended += 1
+
+    def get(self, request: str) -> Asked | None:
+        """The answer to a request that was put, or None if it was not answered yet."""
+        manifest = self._current(self._dimensions(request))
+        return None if manifest is None else self._asked(manifest)
+
+    def answers(self) -> Iterator[Answer]:
+        """Every answer, streamed; of a key that several requests answered, what the latest said."""
+        seen: set[Key] = set()
+        for parts in self._requests():
+            keys: set[Key] = set()
+            for manifest in parts:
+                for answer in self._asked(manifest).answers:
+                    if answer.key not in seen:
+                        keys.add(answer.key)
+                        yield answer
+            seen |= {key for key in keys if None not in key}
+
+    def answered(self) -> set[Key]:
+        """Keys that need not be asked for again: whatever their outcome, unless no trustworthy answer came."""
+        outcomes: dict[Key, Outcome] = {}
+        for parts in self._requests():
+            for manifest in parts:
+                columns = [*self._piece.entity.key_names, "outcome"]
+                for key, outcome in read_outcomes(self._piece.entity, self._store.read(manifest, columns=columns)):
+                    outcomes.setdefault(key, outcome)
+        return {key for key, outcome in outcomes.items() if outcome is not Outcome.FAILED}
+
+    def source(self) -> SourceAccount:
+        """What it took to get all answers, over every attempt."""
+        return sum((self._asked(manifest).source for parts in self._requests() for manifest in parts), SourceAccount())
+
+    def finish(self, filled: Filled) -> None:
+        """Note that everything was asked for."""
+        only = None if filled.only is None else self._dimensions(f"attempt {self._attempt} {filled.only}")["request"]
+        self._publish(self._dimensions(_FINISHED, kind=_FINISHED), Asked((), named_all=filled.named_all), only=only)
+
+    def finished(self) -> Asked | None:
+        """All answers that count, or None if some were not asked for yet."""
+        manifest = self._current(self._dimensions(_FINISHED, kind=_FINISHED))
         if manifest is None:
             return None
+        return Asked(self.answers(), self.source(), named_all=manifest.account["named_all"])
+
+    def clear(self) -> None:
+        """Forget everything of the load, notes included."""
+        self._store.remove(self._landing, self._piece.dimensions)
+
+    @property
+    def _landing(self) -> TableName:
+        return self._piece.entity.landing
+
+    def _current(self, dimensions: Mapping[str, str]) -> Manifest | None:
+        manifest = self._store.current(self._landing, dimensions)
+        return None if manifest is None or manifest.account["attempt"] <= self._after else manifest
+
+    def _publish(self, dimensions: dict[str, str], asked: Asked, only: str | None = None) -> None:
+        self._store.publish(
+            self._landing,
+            dimensions,
+            self._schema,
+            write_answers(iter(asked.answers), self._schema),
+            run_id=self._run_id,
+            created_at=self._clock.now(),
+            account={
+                "named_all": asked.named_all,
+                "source": asdict(asked.source),
+                "attempt": self._attempt,
+                "only": only,
+            },
+        )
+
+    def _asked(self, manifest: Manifest) -> Asked:
         return Asked(
-            answers=read_answers(self._entity, self._store.read(manifest)),
+            answers=read_answers(self._piece.entity, self._store.read(manifest)),
             source=SourceAccount(**manifest.account["source"]),
             named_all=manifest.account["named_all"],
         )
 
-    def clear(self, piece: LoadSlice) -> None:
-        """Forget every answer of a partition; its receipt is committed."""
-        self._store.remove(self._entity.landing, piece.dimensions)
+    def _requests(self) -> list[list[Manifest]]:
+        """The parts of every answered request that counts, those of the latest attempt first."""
+        wanted = {**self._piece.dimensions, "kind": self._kind}
+        finished = self._current(self._dimensions(_FINISHED, kind=_FINISHED))
+        if self._kind == ANSWERS and finished is not None and (only := finished.account["only"]):
+            wanted["request"] = only
+        requests: dict[str, list[Manifest]] = {}
+        for dimensions in self._store.partitions(self._landing):
+            if wanted.items() <= dimensions.items() and (manifest := self._current(dimensions)):
+                requests.setdefault(dimensions["request"], []).append(manifest)
+        return sorted(
+            requests.values(),
+            key=lambda parts: (parts[0].account["attempt"], parts[0].partition["request"]),
+            reverse=True,
+        )
 
-
-def _dimensions(piece: LoadSlice, request: str) -> dict[str, str]:
-    return {**piece.dimensions, "request": blake2b(request.encode(), digest_size=8).hexdigest()}
+    def _dimensions(self, request: str, *, part: int = 0, kind: str | None = None) -> dict[str, str]:
+        return {
+            **self._piece.dimensions,
+            "kind": kind or self._kind,
+            "request": blake2b(request.encode(), digest_size=8).hexdigest(),
+            "part": f"{part:05d}",
+        }

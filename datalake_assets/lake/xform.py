@@ -52,18 +52,20 @@ async def load_xform(connection: asyncpg.Connection, ledger: Ledger, piece: Load
             await connection.execute(statement("layers/xform/write.sql", **names), run_id)
             if has_statement(after := f"{entity.xform.path}/after_write.sql"):
                 await connection.execute(statement(after))
-            total = await connection.fetchval(statement("layers/count.sql", table=entity.xform))
+            rows = await connection.fetchrow(
+                statement("layers/count_with_scope.sql", table=entity.xform, scope=entity.scope), *piece.scope
+            )
             receipt = Receipt(
                 asset=str(entity.xform),
                 partition=piece.partition,
                 run_id=run_id,
                 load_date=piece.load_date,
                 scope=piece.scope_text,
-                rows_total=total,
+                rows_total=rows["total"],
                 rows_new=counts["rows_new"],
                 rows_changed=counts["rows_changed"],
                 rows_removed=counts["rows_removed"],
-                rows_unchanged=total - counts["rows_new"] - counts["rows_changed"],
+                rows_unchanged=rows["in_scope"] - counts["rows_new"] - counts["rows_changed"],
                 duration_s=round(time.monotonic() - started, 3),
             )
             await ledger.write(connection, receipt, attempt)

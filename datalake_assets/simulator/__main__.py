@@ -16,10 +16,16 @@ from datalake_assets.simulator.server import Start, serve
 _ABOUT = """\
 Speak the protocols of the campus sources over real HTTP on loopback, with invented data.
 
-Two endpoints answer the query BU_TERM_QRY:
+PeopleSoft's queries (terms; ids of students; terms of one person) have two endpoints, and so have persons and VDS:
   POST /cstools/api/v1/queries/execute                        header x-api-key
   GET  /PSIGW/RESTListeningConnector/PSFT_CS/ExecuteQuery.v1/PUBLIC/BU_TERM_QRY/JSON/NONFILE
        ?isconnectedquery=N&maxrows=0&json_resp=true           Basic logon
+  POST /sap?BAPIName=Z_HR_EMPLOYEE_OBJ_LIST&account=HR        header x-api-key
+  POST /vds                                                   Bearer key
+  GET  /adap/ou=people,dc=example,dc=edu?filter=..            Basic logon or Bearer key; without: as for anybody
+  GET  /snaplogic/course?term=STRM&csEnv=test                 header x-api-key
+  POST /snaplogic/person?objects=['student']&csEnv=test       header x-api-key
+  POST /person/v1/batch                                       header x-api-key
 When it listens, it prints (or writes to --ready-file) its address, the token of its control, and the
 environment variables with which the real clients find it.
 
@@ -34,6 +40,8 @@ control (header x-sim-token):
   PUT  /_sim/faults    {"preset": "clean", "faults": [{"fault": "status_503", "scope": "cstools", "first_n": 1}]}
   GET  /_sim/faults                           what is in force, and every fault with its settings
   GET  /_sim/truth?kind=term&since=DATE&day=DATE   what the lake must hold after landing these days
+  GET  /_sim/truth?kind=person&day=DATE            who there is that day, as sent; &documents=true, &endpoint=NAME
+  GET  /_sim/truth?kind=course&day=DATE&term=2258  the courses of a term that day, likewise
   GET  /_sim/requests                         who asked what, how often, with which headers
   POST /_sim/reset                            as if just started
 

@@ -15,15 +15,26 @@ from starlette.routing import Route
 
 from datalake_assets.simulator.config import Config
 from datalake_assets.simulator.control import Control
+from datalake_assets.simulator.courses import CoursePopulation
 from datalake_assets.simulator.credentials import Credentials
 from datalake_assets.simulator.cstools import CsTools
 from datalake_assets.simulator.exchange import OTHER_HOST, exchange
 from datalake_assets.simulator.frame import Endpoint, Received, Reply, page
+from datalake_assets.simulator.ideal import CourseIdeal, Ideals, PersonIdeal, active_terms, counted_sources
+from datalake_assets.simulator.people import People
 from datalake_assets.simulator.peoplesoft import QueryAccessService
+from datalake_assets.simulator.person_records import PersonRecords
+from datalake_assets.simulator.personapi import PersonApi
+from datalake_assets.simulator.persons import PersonDocuments
 from datalake_assets.simulator.presets import Presets
 from datalake_assets.simulator.queries import Queries
+from datalake_assets.simulator.sap import Sap
+from datalake_assets.simulator.snaplogic_course import SnapLogicCourse
+from datalake_assets.simulator.snapperson import SnapPerson
 from datalake_assets.simulator.state import State
 from datalake_assets.simulator.terms import TermPopulation
+from datalake_assets.simulator.throttle import Throttle
+from datalake_assets.simulator.vds import Adap, Directory, Vds
 from datalake_assets.simulator.wire import Delivery, Receive, Send, compressed, deliver
 
 _LARGEST_REQUEST: Final = 16 * 1024 * 1024
@@ -42,15 +53,31 @@ def build(config: Config, preset: str, token: str, day: date | None = None) -> S
         SimulatorError: The preset is unknown or needs a day that nothing tells.
     """
     terms = TermPopulation(config)
+    courses = CoursePopulation(config, terms)
     credentials = Credentials.of(config.seed)
-    queries = Queries(terms)
+    people = People(config, terms)
+    queries = Queries(terms, people)
+    directory = Directory(people, config)
+    documents = PersonDocuments(config, people)
+    records = PersonRecords(people, documents, config)
+    of_courses = SnapLogicCourse(courses, credentials)
+    of_persons = (PersonApi(records, credentials), SnapPerson(records, credentials, config))
     endpoints: list[Endpoint] = [
         CsTools(queries, credentials),
         QueryAccessService(queries, credentials, alias_fields=config.alias_fields),
+        of_courses,
+        Sap(people, credentials, config),
+        Vds(directory, credentials, config),
+        Adap(directory, credentials),
+        *of_persons,
     ]
     presets = Presets(config, terms, (endpoint.source for endpoint in endpoints))
-    state = State(presets, preset, day, credentials.secrets())
-    control = Control(state, endpoints, presets, token)
+    state = State(presets, preset, day, credentials.secrets(), Throttle(config))
+    ideals = Ideals(
+        [PersonIdeal(people, documents, records, of_persons), CourseIdeal(courses, of_courses)],
+        {"person": counted_sources(people), "course": active_terms(terms)},
+    )
+    control = Control(state, endpoints, presets, ideals, token)
     return Starlette(
         routes=[
             *control.routes(),
@@ -73,23 +100,30 @@ class _Served:
         if received is None:
             return
         log, day, endpoint = self._state.log, self._state.day, self._endpoint
+        throttle = self._state.throttle
         entry = log.begin(received, endpoint.name, day)
-        size = 0
+        size, is_taken = 0, False
         try:
             found = endpoint.read(received)
             delivery = Delivery()
             if isinstance(found, Reply):
                 reply = found
+            elif refusal := throttle.refuses(endpoint.source, day):
+                reply, entry.faults = endpoint.failure(429), (refusal,)
             else:
+                throttle.begin(endpoint.source, day)
+                is_taken = True
                 attempt = log.next_attempt(endpoint.name, found.key, day)
                 plan = self._state.plan
                 met = exchange(endpoint, found, day, attempt, plan.on(day), plan.fault_seed)
-                log.name_request(entry, found.key, attempt, met.faults)
+                log.name_request(entry, found, attempt, met.faults)
                 reply, delivery = _at_home(met.reply, scope), met.delivery
             entry.status = reply.status
             packed = compressed(reply, welcome=self._compress and received.accepts_gzip)
             size = await deliver(packed, delivery, scope, receive, send)
         finally:
+            if is_taken:
+                throttle.end(endpoint.source)
             log.end(entry, size)
 
 

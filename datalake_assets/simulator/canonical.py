@@ -6,10 +6,11 @@ numbers are written by value. The digest is BLAKE2b of that text, 16 bytes. What
 """
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
-from datalake_assets.simulator.json_text import Json, Verbatim
+from datalake_assets.simulator.json_text import Json, Unescaped, Verbatim
 
 _SENSITIVE: Final = {"ssn", "socialsecuritynumber", "sexualorientation", "finaid", "finaidreceived"}
 _NUMBER: Final = re.compile(r"(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?")
@@ -26,14 +27,27 @@ def digest(document: Json) -> str:
 def cleaned(value: Json) -> Json:
     """The value without sensitive keys."""
     if isinstance(value, dict):
-        return {key: cleaned(member) for key, member in value.items() if key.lower() not in _SENSITIVE}
+        return {key: cleaned(member) for key, member in value.items() if not _is_sensitive(key)}
     if isinstance(value, list):
         return [cleaned(item) for item in value]
-    return value
+    # How a text was written is none of its value.
+    return str(value) if isinstance(value, Unescaped) else value
 
 
 def canonical_text(value: Json) -> str:
-    """The one text that all equal values have."""
+    """The one text that all equal values have.
+
+    Raises:
+        ValueError: It holds what is no JSON.
+    """
+    # By type first: truths of many thousand documents are told while somebody waits.
+    if type(value) is str:
+        return _text(value)
+    if isinstance(value, dict):
+        # The order of code points is the order of bytes of UTF-8.
+        return "{" + ",".join([f"{_name(name)}:{canonical_text(value[name])}" for name in sorted(value)]) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(sorted([canonical_text(item) for item in value])) + "]"
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -42,12 +56,15 @@ def canonical_text(value: Json) -> str:
         return _number(str(value))
     if isinstance(value, Verbatim):
         return _number(value.text)
-    if isinstance(value, str):
-        return '"' + _ESCAPED.sub(_escape, value) + '"'
-    if isinstance(value, list):
-        return "[" + ",".join(sorted(map(canonical_text, value), key=str.encode)) + "]"
-    members = sorted(value.items(), key=lambda member: member[0].encode())
-    return "{" + ",".join(f"{canonical_text(key)}:{canonical_text(member)}" for key, member in members) + "}"
+    return _text(value)
+
+
+def _text(value: str) -> str:
+    return '"' + _ESCAPED.sub(_escape, value) + '"'
+
+
+_name = lru_cache(maxsize=4096)(_text)
+_is_sensitive = lru_cache(maxsize=4096)(lambda name: name.lower() in _SENSITIVE)
 
 
 def _escape(match: re.Match[str]) -> str:

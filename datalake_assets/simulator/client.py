@@ -26,6 +26,9 @@ _CHECKOUT: Final = Path(__file__).resolve().parents[2]
 
 Day = date | str
 
+Environments = Mapping[str, Mapping[str, Mapping[str, str]]]
+"""Environment variables by system and flavour."""
+
 
 class SimulatorControl:
     """The control of a running simulator.
@@ -33,7 +36,8 @@ class SimulatorControl:
     Args:
         base_url: Its address.
         token: Its control token.
-        environments: The environment variables for its users, by flavour, as the simulator announced them.
+        environments: The environment variables for its users, by system and flavour, as the simulator
+            announced them.
         flavour: The endpoint that is meant where none is named: `cstools`, or `qas` for PeopleSoft's Query
             Access Service.
     """
@@ -42,7 +46,7 @@ class SimulatorControl:
         self,
         base_url: str,
         token: str,
-        environments: Mapping[str, Mapping[str, str]] | None = None,
+        environments: Environments | None = None,
         flavour: str = "cstools",
     ) -> None:
         self.base_url = base_url
@@ -52,13 +56,21 @@ class SimulatorControl:
         # No proxy of the environment may stand between a test and its own machine.
         self._opener = build_opener(ProxyHandler({}))
 
-    def environment(self, flavour: str | None = None) -> dict[str, str]:
+    def environment(
+        self, flavour: str | None = None, *, person: str = "ndjson", vds: str = "wrapper"
+    ) -> dict[str, str]:
         """Environment variables with which the real clients find this simulator.
 
         Args:
-            flavour: `cstools` or `qas`; None: the one of this control.
+            flavour: How PeopleSoft is asked: `cstools` or `qas`; None: the one of this control.
+            person: Which person API is asked: `ndjson` (the Data Engineering Person API) or `snaplogic`.
+            vds: How VDS is asked: `wrapper` (the SnapLogic task before it) or `adap` (its own interface).
         """
-        return dict(self._environments[_known(flavour or self.flavour, self._environments)])
+        chosen = {"peoplesoft": flavour or self.flavour, "person": person, "vds": vds}
+        found: dict[str, str] = {}
+        for system, flavours in self._environments.items():
+            found |= flavours[_known(chosen.get(system, next(iter(flavours))), flavours)]
+        return found
 
     def set_day(self, day: Day | None) -> date:
         """Show a day; None follows the calendar. Returns the day that is shown."""
@@ -100,19 +112,36 @@ class SimulatorControl:
         day: Day | None = None,
         days: Iterable[Day] | None = None,
         endpoint: str | None = None,
+        term: str | None = None,
+        documents: bool = False,
         **patience: float,
     ) -> dict[str, Any]:
-        """What the lake must hold after landing days through an endpoint.
+        """What the lake must hold: of terms after landing days, of people and courses as they are sent on one day.
 
         Args:
-            kind: The kind of document.
+            kind: The kind of document: `term`, `person` or `course`. The first goes by `since`, `day`, `days`,
+                `endpoint` and patience, the others by `day`, `term`, `endpoint` and `documents`.
             since: First day; None: the first of the scenario, or `day`.
             day: Last day; None: the day that is shown.
             days: Exactly these days instead of every day from `since` to `day`.
-            endpoint: The endpoint that the lake asks; None: the flavour of this control.
+            endpoint: The endpoint that the lake asks; None: of terms the flavour of this control, of people
+                `personapi` (the other is `snapperson`).
+            term: The term whose courses are meant.
+            documents: Tell the documents too, without sensitive keys.
             **patience: What its client puts up with: attempts, deadline_s, silence_s, body_mb, retry_after_s.
         """
-        asked = {"kind": kind, "since": since, "day": day, "endpoint": endpoint or self.flavour, **patience}
+        asked: dict[str, Any] = {
+            "kind": kind,
+            "since": since,
+            "day": day,
+            "endpoint": endpoint,
+            "term": term,
+            **patience,
+        }
+        if kind == "term":
+            asked["endpoint"] = endpoint or self.flavour
+        if documents:
+            asked["documents"] = "true"
         if days is not None:
             asked["days"] = ",".join(str(item) for item in days)
         query = urlencode({name: value for name, value in asked.items() if value is not None})
@@ -143,9 +172,9 @@ class SimulatorControl:
         return answer
 
 
-def _known(flavour: str, environments: Mapping[str, Mapping[str, str]]) -> str:
-    if flavour not in environments:
-        raise SimulatorError(f"There is no flavour {flavour!r}.", allowed=sorted(environments))
+def _known(flavour: str, flavours: Mapping[str, Mapping[str, str]]) -> str:
+    if flavour not in flavours:
+        raise SimulatorError(f"There is no flavour {flavour!r}.", allowed=sorted(flavours))
     return flavour
 
 
@@ -167,7 +196,7 @@ def running_simulator(
         seed: Other seeds, other data.
         scenario_start: First day of the scenario; None: no scenario.
         day: The day it shows first; None: the first of the scenario, or else the calendar's.
-        flavour: The endpoint for `environment()` and `truth()`: `cstools` or `qas`.
+        flavour: How PeopleSoft is asked, for `environment()` and `truth()`: `cstools` or `qas`.
         port: The port; 0 takes a free one.
         **knobs: Knobs of the population, such as `term_order="strm"`.
 
@@ -191,7 +220,7 @@ def running_simulator(
         )
         try:
             ready = _wait_until_ready(process, ready_file, errors)
-            flavour = _known(flavour, ready["environments"])
+            flavour = _known(flavour, ready["environments"]["peoplesoft"])
             yield SimulatorControl(ready["base_url"], ready["control_token"], ready["environments"], flavour)
         finally:
             # It keeps nothing that a gentle end would save.

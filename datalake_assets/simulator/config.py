@@ -47,6 +47,16 @@ def _share(name: str, value: Any) -> float:
     return number
 
 
+def _seconds(name: str, value: Any) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = -1.0
+    if isinstance(value, bool) or not 0.0 <= number <= 86_400.0:
+        raise SimulatorError(f"{name} is {value!r}.", allowed=["seconds from 0 to 86400"])
+    return number
+
+
 def _flag(name: str, value: Any) -> bool:
     known = {"true": True, "false": False}
     try:
@@ -141,6 +151,52 @@ class Config:
         metadata=_knob(
             _some_of(*_NULLABLE), "fields that are null in the two UGRD terms before and after the current one"
         ),
+    )
+    persons: int = field(default=2000, metadata=_knob(_whole(1, 1_000_000), "people on the first day"))
+    share_student: float = field(default=0.7, metadata=_knob(_share, "weight of students among the people"))
+    share_faculty: float = field(default=0.1, metadata=_knob(_share, "weight of teachers among the people"))
+    share_staff: float = field(default=0.15, metadata=_knob(_share, "weight of staff among the people"))
+    share_affiliate: float = field(default=0.05, metadata=_knob(_share, "weight of affiliates among the people"))
+    terms_per_student: int = field(default=4, metadata=_knob(_whole(1, 14), "terms that a student has on average"))
+    doc_kb: int = field(default=9, metadata=_knob(_whole(8, 1000), "median size of a person's document in KB"))
+    person_change_rate: float = field(default=0.01, metadata=_knob(_share, "share of people who change on a day"))
+    person_reorder_rate: float = field(
+        default=0.05, metadata=_knob(_share, "share of people sent in another order of arrays and members on a day")
+    )
+    person_new_rate: float = field(
+        default=0.001, metadata=_knob(_share, "people who come on a day, as a share of those of the first day")
+    )
+    person_removed_rate: float = field(default=0.0005, metadata=_knob(_share, "share of people who go on a day"))
+    person_return_rate: float = field(default=0.01, metadata=_knob(_share, "share of those gone who return on a day"))
+    numeric_restyle_rate: float = field(
+        default=0.002, metadata=_knob(_share, "share of people whose numbers are written in another style on a day")
+    )
+    courses_per_term: int = field(default=200, metadata=_knob(_whole(1, 100_000), "courses of a term on the first day"))
+    sections_per_course: int = field(default=2, metadata=_knob(_whole(0, 50), "sections of a course on average"))
+    roster_size: int = field(default=8, metadata=_knob(_whole(0, 1000), "students of a section on average"))
+    course_change_rate: float = field(default=0.03, metadata=_knob(_share, "share of courses that change on a day"))
+    roster_churn: float = field(default=0.1, metadata=_knob(_share, "share of courses whose rosters change on a day"))
+    course_new_rate: float = field(
+        default=0.002, metadata=_knob(_share, "courses that come on a day, as a share of those of the first day")
+    )
+    course_removed_rate: float = field(default=0.002, metadata=_knob(_share, "share of courses that go on a day"))
+    empty_docs_rate: float = field(
+        default=0.002, metadata=_knob(_share, "share of documents after which SnapLogic sends an empty object")
+    )
+    person_batch_s: float = field(default=0.0, metadata=_knob(_seconds, "seconds that a batch of persons takes"))
+    gateway_cut_s: float = field(
+        default=900.0, metadata=_knob(_seconds, "seconds after which a gateway gives up on a batch of persons: 504")
+    )
+    concurrency_limit: int = field(
+        default=10,
+        metadata=_knob(_whole(1, 100_000), "requests that SnapLogic and the person API take at a time; beyond: 429"),
+    )
+    daily_quota: int = field(
+        default=10_000,
+        metadata=_knob(_whole(1, 10**9), "requests that SnapLogic and the person API take on a day; beyond: 429"),
+    )
+    vds_size_limit: int = field(
+        default=1000, metadata=_knob(_whole(1, 10**6), "entries that a search of VDS gives if it names no size limit")
     )
     compress: bool = field(default=True, metadata=_knob(_flag, "answers are compressed for clients that accept gzip"))
 

@@ -1,7 +1,7 @@
 """The control of a simulator under `/_sim/`: day, faults, truth and log, for those who hold its token.
 
 Parameters and members that are not known are refused with the list of those that are. What the truth is
-stands in `truth.py`, what faults are in `faults.py`.
+stands in `truth.py` and `ideal.py`, what faults are in `faults.py`.
 """
 
 import json
@@ -11,6 +11,7 @@ from datetime import date
 from hmac import compare_digest
 from typing import Any, Final
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -20,6 +21,8 @@ from datalake_assets.simulator.errors import SimulatorError
 from datalake_assets.simulator.exchange import Patience
 from datalake_assets.simulator.faults import KNOBS, parse_fault
 from datalake_assets.simulator.frame import Endpoint
+from datalake_assets.simulator.ideal import Asked, Ideals
+from datalake_assets.simulator.json_text import write
 from datalake_assets.simulator.presets import Presets
 from datalake_assets.simulator.state import State
 from datalake_assets.simulator.truth import KINDS, Truth
@@ -37,14 +40,16 @@ class Control:
         state: What they read and change.
         endpoints: The endpoints there are.
         presets: The presets there are.
+        ideals: The ideals there are.
         token: What a request must carry in the header `x-sim-token`.
     """
 
-    def __init__(self, state: State, endpoints: list[Endpoint], presets: Presets, token: str) -> None:
+    def __init__(self, state: State, endpoints: list[Endpoint], presets: Presets, ideals: Ideals, token: str) -> None:
         self._state = state
         self._endpoints = endpoints
         self._presets = presets
         self._token = token
+        self._ideals = ideals
         self._truth_of = Truth(endpoints)
 
     def routes(self) -> list[Route]:
@@ -140,12 +145,29 @@ class Control:
         return await self._faults(request)
 
     async def _truth(self, request: Request) -> Response:
+        kind = request.query_params.get("kind")
+        if kind in self._ideals.kinds:
+            return await self._ideal(request, kind)
+        if kind not in KINDS:
+            raise SimulatorError(f"kind is {kind!r}.", allowed=[*KINDS, *self._ideals.kinds])
         asked = _parameters(request, ("kind", "since", "day", "days", "endpoint", *_PATIENCE))
-        if asked.get("kind") not in KINDS:
-            raise SimulatorError(f"kind is {asked.get('kind')!r}.", allowed=KINDS)
         endpoint = asked.get("endpoint", self._endpoints[0].name)
         days, patience = self._asked_days(asked), _patience(asked)
-        return JSONResponse(self._truth_of.after(asked["kind"], days, endpoint, self._state.plan, patience))
+        return JSONResponse(self._truth_of.after(kind, days, endpoint, self._state.plan, patience))
+
+    async def _ideal(self, request: Request, kind: str) -> Response:
+        asked = _parameters(request, ("kind", "day", "term", "endpoint", "documents"))
+        day, plan = parse_day(asked["day"], "day") if "day" in asked else self._state.day, self._state.plan
+        if asked.get("documents", "false") not in ("true", "false"):
+            raise SimulatorError(f"documents is {asked['documents']!r}.", allowed=["true", "false"])
+        wants_documents = asked.get("documents") == "true"
+        wanted = Asked(day, asked.get("term"), asked.get("endpoint"), tuple(plan.on(day)), plan.fault_seed)
+
+        def told() -> bytes:
+            return write(self._ideals.told(kind, wanted, documents=wants_documents)).encode()
+
+        # In a thread of its own, so that the sources go on answering while many documents are put together.
+        return Response(await run_in_threadpool(told), media_type="application/json")
 
     def _asked_days(self, asked: Mapping[str, str]) -> list[date]:
         last = parse_day(asked["day"], "day") if "day" in asked else self._state.day

@@ -14,7 +14,8 @@ from datalake_assets.simulator.credentials import Credentials
 from datalake_assets.simulator.faults import Strike
 from datalake_assets.simulator.frame import Answer, Question, Received, Reply
 from datalake_assets.simulator.ib import ib_fault
-from datalake_assets.simulator.queries import LOGIN_PAGE, QUERY_KNOBS, Queries, Query, spoilt_answer
+from datalake_assets.simulator.queries import LOGIN_PAGE, QUERY_ERRORS, QUERY_KNOBS, Queries, Query, spoilt_answer
+from datalake_assets.simulator.rows import Row
 
 _MESSAGES: Final = {
     401: "Unauthorized",
@@ -88,7 +89,7 @@ class CsTools:
             return _refused("value_error", ["body", "prompt_names"], "The prompts are not those of the query")
         prompts = dict(zip(names, values, strict=True))
         key = ",".join([query.name, *(prompts[name] for name in query.prompts)])
-        return Question(key, {"query": query, "prompts": prompts})
+        return Question(key, {"query": query, "prompts": prompts}, people=tuple(prompts.values()))
 
     def question_about(self, kind: str) -> Question | None:
         """The question that yields the whole population of a kind."""
@@ -113,6 +114,7 @@ class CsTools:
 
 
 class _Envelope:
+    errors = QUERY_ERRORS
     counts_rows = False
     reads_raw_controls = False
 
@@ -121,6 +123,9 @@ class _Envelope:
 
     def without_rows(self, shape: str) -> str:
         return '{"data":null}' if shape == "null_data" else "{}"
+
+    def row(self, row: Row, prefix: str, *, numbered: bool) -> str:
+        return row.text(prefix, numbered=numbered)
 
     def error(self, how: str) -> Reply:
         if how == "ib_fault_xml":

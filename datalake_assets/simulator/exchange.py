@@ -98,16 +98,18 @@ def exchange(
 ) -> Exchange:
     """Answer one attempt."""
     known = [fault for fault in faults if fault.stage in ("transport", "status") or fault.knob in endpoint.knobs]
-    struck = strike(known, fault_seed, endpoint, question.key, day, attempt)
+    struck = strike(known, fault_seed, endpoint, question.key, day, attempt, question.rows_key)
     rows: Sequence[Row] = ()
-    proves_all = True
+    proves_all, delay_s = True, 0.0
     refused = _refused(endpoint, struck, attempt, patience)
     if refused is not None:
         reply, verdict = refused
     else:
         answer = endpoint.answer(question, day, struck)
         reply, rows, verdict, proves_all = answer.reply, answer.rows, answer.verdict, answer.proves_all
+        delay_s = answer.delay_s
     delivery, transport_verdict = _delivery(struck, Dice(fault_seed), (endpoint.name, question.key, day, attempt))
+    delivery = replace(delivery, delay_s=delivery.delay_s + delay_s)
     if transport_verdict is not TRUSTED:
         verdict = transport_verdict
     elif verdict is TRUSTED:

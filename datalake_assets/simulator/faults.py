@@ -75,6 +75,15 @@ def _knob(stage: Stage, meaning: str, **parameters: Parameter) -> Knob:
 _RETRY_AFTER: Final = Parameter("absent", ("absent", "seconds", "http_date", "past_date", "garbage", "86400"))
 _RETRY_AFTER_S: Final = Parameter(1, lowest=0, highest=3600)
 
+_ERRORS: Final = (
+    "ps_status_error",
+    "ib_fault_xml",
+    "login_html",
+    "sap_return_e",
+    "snap_error_doc",
+    "vds_statusline_500",
+)
+
 KNOBS: Final[Mapping[str, Knob]] = {
     "latency": _knob(
         "transport",
@@ -122,8 +131,8 @@ KNOBS: Final[Mapping[str, Knob]] = {
     "key_expires_at_request": _knob("status", "401 from the n-th attempt on.", n=Parameter(2, lowest=1)),
     "error_200": _knob(
         "body",
-        "An error that calls itself 200.",
-        how=Parameter("ps_status_error", ("ps_status_error", "ib_fault_xml", "login_html")),
+        "An error that calls itself 200, in the form of the system that knows it.",
+        how=Parameter("ps_status_error", _ERRORS),
     ),
     "malformed_json": _knob(
         "body",
@@ -139,12 +148,44 @@ KNOBS: Final[Mapping[str, Knob]] = {
         "body",
         "Another shape of the envelope, down to an answer that holds nothing.",
         how=Parameter(
-            "null_data", ("null_data", "missing_data_key", "object_for_array", "empty_result", "no_rownumber")
+            "null_data",
+            (
+                "null_data",
+                "missing_data_key",
+                "object_for_array",
+                "empty_result",
+                "empty_object",
+                "no_rownumber",
+            ),
         ),
+    ),
+    "ndjson_truncate": _knob(
+        "body",
+        "The stream ends after a share of its lines, within one or between two; or just its last newline is missing.",
+        how=Parameter("clean_eof", ("mid_line", "clean_eof", "no_final_newline")),
+        share=Parameter(0.5, highest=1),
+    ),
+    "ndjson_extra_types": _knob(
+        "body",
+        "Lines that are no records: at the start, at the end, blank ones between; error takes the place of a record.",
+        how=Parameter("meta", ("meta", "error", "summary", "heartbeat")),
+    ),
+    "ndjson_crlf": _knob("body", "Lines end with CR LF."),
+    "ndjson_bom": _knob("body", "The stream begins with a byte order mark."),
+    "ndjson_garbage_line": _knob(
+        "body",
+        "A line in the middle that is no JSON, no object, or no UTF-8.",
+        how=Parameter("text", ("text", "scalar", "bad_utf8")),
     ),
     "row_cap": _knob("rows", "Silently no more than so many rows.", rows=Parameter(100, lowest=1)),
     "missing_records": _knob("rows", "Rows are left out; counts and numbers still tell."),
     "dup_records": _knob("rows", "Rows come twice, alike or different.", how=Parameter("same", ("same", "different"))),
+    "foreign_records": _knob("rows", "Beside a person comes another one who was not asked for."),
+    "empty_docs": _knob(
+        "rows", "{} after a document, or in the place of one.", how=Parameter("instead", ("instead", "added"))
+    ),
+    "null_data": _knob("rows", "null in the place of a person."),
+    "batch_killer": _knob("rows", "504 whenever one of these persons is asked for."),
     "wrong_types": _knob(
         "rows",
         "A value of another type than ever before, or a row that is none.",
@@ -163,6 +204,15 @@ KNOBS: Final[Mapping[str, Knob]] = {
                 "row_null",
                 "row_list",
                 "row_empty",
+                "personid_number",
+                "personid_null",
+                "birth_date_number",
+                "person_basic_list",
+                "term_code",
+                "term_details_null",
+                "course_id",
+                "v2_null",
+                "sections_object",
             ),
         ),
     ),
@@ -231,6 +281,8 @@ class Fault:
         """Whether `rate` and `keys` speak of rows."""
         if self.knob == "malformed_json":
             return self.word("how") in ROW_HOWS_OF_BODY
+        if self.knob == "ndjson_extra_types":
+            return self.word("how") == "error"
         return self.stage == "rows" and self.knob != "row_cap"
 
     def word(self, name: str) -> str:
@@ -371,9 +423,15 @@ class Strike:
 
 
 def strike(
-    faults: Iterable[Fault], fault_seed: int, endpoint: Addressee, request_key: str, day: date, attempt: int
+    faults: Iterable[Fault],
+    fault_seed: int,
+    endpoint: Addressee,
+    request_key: str,
+    day: date,
+    attempt: int,
+    rows_key: str = "",
 ) -> Strike:
-    """Draw which faults strike an attempt."""
+    """Draw which faults strike an attempt; rows are drawn with `rows_key` where there is one."""
     dice = Dice(fault_seed)
     names = (endpoint.name, request_key, day)
 
@@ -390,4 +448,4 @@ def strike(
             return False
         return fault.rate is None or dice.chance(fault.rate, fault.identity, *names, attempt)
 
-    return Strike([fault for fault in faults if strikes(fault)], dice, *names)
+    return Strike([fault for fault in faults if strikes(fault)], dice, endpoint.name, rows_key or request_key, day)

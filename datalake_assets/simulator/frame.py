@@ -62,12 +62,14 @@ class Reply:
         body: The body, not compressed.
         content_type: Its type.
         headers: Further headers.
+        streamed: It goes out in chunks, without a length and not compressed.
     """
 
     status: int
     body: bytes
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
+    streamed: bool = False
 
     def with_headers(self, *headers: tuple[str, str]) -> "Reply":
         """The same reply with more headers."""
@@ -81,10 +83,15 @@ class Question:
     Attributes:
         key: The request key, by which attempts are counted and faults drawn.
         details: Whatever the endpoint needs to answer.
+        people: Ids of the persons it asks about; the log tells them.
+        rows_key: With it faults of rows are drawn, so that a row fares alike whatever it is asked together
+            with; empty: with the request key.
     """
 
     key: str
     details: Mapping[str, object] = field(default_factory=dict)
+    people: tuple[str, ...] = ()
+    rows_key: str = ""
 
 
 Trust = Literal["trusted", "again", "final"]
@@ -117,12 +124,14 @@ class Answer:
         rows: The rows in it.
         verdict: What a sound client makes of it, as far as the endpoint knows.
         proves_all: Whether it shows that no row is missing, so that absence means something.
+        delay_s: How long the system works on it before its first byte.
     """
 
     reply: Reply
     rows: Sequence[Row] = ()
     verdict: Verdict = TRUSTED
     proves_all: bool = True
+    delay_s: float = 0.0
 
 
 class Endpoint(Protocol):

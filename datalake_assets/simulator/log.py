@@ -1,18 +1,18 @@
 """The log of requests, and the count of attempts: all that a running simulator remembers.
 
 Tests read from it how a client behaved: how often it asked, how many requests at a time, with which headers,
-and whether it let a secret into an address. Keys appear as hashes. Answers never depend on the log, but on
-the number of the attempt that it counts.
+whom it asked about, and whether it let a secret into an address. Keys appear as hashes; persons by their ids,
+which are invented. Answers never depend on the log, but on the number of the attempt that it counts.
 """
 
 from collections import Counter, deque
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import unquote
 
-from datalake_assets.simulator.frame import Received
+from datalake_assets.simulator.frame import Question, Received
 
 _KEPT: Final = 10_000
 _FLAGGED: Final = ("authorization", "x-api-key", "x-sim-token", "content-type", "accept-encoding", "cookie")
@@ -33,6 +33,7 @@ class Entry:
         status: The status that was sent or meant; None while the answer is on its way.
         bytes: Bytes of the body that were handed to the socket.
         faults: Names of the faults that struck.
+        people: Ids of the persons it asked about.
         headers: Which of the telling headers it carried.
         user_agent: How the client calls itself.
         secret_in_url: A secret stood in the address.
@@ -48,6 +49,7 @@ class Entry:
     status: int | None
     bytes: int
     faults: tuple[str, ...]
+    people: tuple[str, ...]
     headers: dict[str, bool]
     user_agent: str | None
     secret_in_url: bool
@@ -71,6 +73,7 @@ class RequestLog:
         self._in_flight: Counter[str] = Counter()
         self._high_water: Counter[str] = Counter()
         self._totals: Counter[str] = Counter()
+        self._people: dict[str, Counter[str]] = {}
         self.forget_attempts()
 
     def forget_attempts(self) -> None:
@@ -96,6 +99,7 @@ class RequestLog:
             status=None,
             bytes=0,
             faults=(),
+            people=(),
             headers={name: any(name == given for given, _ in received.headers) for name in _FLAGGED},
             user_agent=received.header("user-agent"),
             secret_in_url=self._tells_secret(received.target),
@@ -107,10 +111,12 @@ class RequestLog:
         self._totals[name] += 1
         return entry
 
-    def name_request(self, entry: Entry, key: str, attempt: int, faults: tuple[str, ...]) -> None:
+    def name_request(self, entry: Entry, question: Question, attempt: int, faults: tuple[str, ...]) -> None:
         """Note what a request asked for and which faults struck it."""
-        entry.key = blake2b(key.encode(), digest_size=8).hexdigest()
-        entry.attempt, entry.faults = attempt, faults
+        entry.key = blake2b(question.key.encode(), digest_size=8).hexdigest()
+        entry.attempt, entry.faults, entry.people = attempt, faults, question.people
+        if entry.people:
+            self._people.setdefault(entry.endpoint or "elsewhere", Counter()).update(entry.people)
 
     def end(self, entry: Entry, size: int) -> None:
         """Note that an answer is out."""
@@ -124,7 +130,8 @@ class RequestLog:
                 name: {"requests": total, "high_water": self._high_water[name]}
                 for name, total in sorted(self._totals.items())
             },
-            "requests": [asdict(entry) for entry in self._entries],
+            "people": self._people,
+            "requests": [vars(entry) for entry in self._entries],
         }
 
     def _tells_secret(self, address: str) -> bool:

@@ -16,7 +16,7 @@ from datalake_assets.simulator.credentials import Credentials
 from datalake_assets.simulator.faults import Strike
 from datalake_assets.simulator.frame import Answer, Question, Received, Reply, Verdict, page
 from datalake_assets.simulator.ib import ib_fault
-from datalake_assets.simulator.queries import LOGIN_PAGE, QUERY_KNOBS, Queries, Query, spoilt_answer
+from datalake_assets.simulator.queries import LOGIN_PAGE, QUERY_ERRORS, QUERY_KNOBS, Queries, Query, spoilt_answer
 from datalake_assets.simulator.rows import Row
 
 _NODE: Final = "PSFT_CS"
@@ -118,7 +118,8 @@ class QueryAccessService:
             "json": json_resp == "true",
             "columns": [name.removeprefix(_ALIAS) for name in filtered] or list(query.columns),
         }
-        return Question(",".join([query.name, *(prompts[name] for name in query.prompts)]), details)
+        key = ",".join([query.name, *(prompts[name] for name in query.prompts)])
+        return Question(key, details, people=tuple(prompts.values()))
 
     def question_about(self, kind: str) -> Question | None:
         """The question that yields the whole population of a kind."""
@@ -157,6 +158,7 @@ class QueryAccessService:
 
 
 class _Envelope:
+    errors = QUERY_ERRORS
     counts_rows = True
     reads_raw_controls = True
 
@@ -170,6 +172,9 @@ class _Envelope:
 
     def without_rows(self, shape: str) -> str:
         return '{"status":"success","data":null}' if shape == "null_data" else '{"status":"success"}'
+
+    def row(self, row: Row, prefix: str, *, numbered: bool) -> str:
+        return row.text(prefix, numbered=numbered)
 
     def error(self, how: str) -> Reply:
         if how == "ib_fault_xml":

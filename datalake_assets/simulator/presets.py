@@ -5,7 +5,7 @@ and their draws stand in `faults.py`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import lru_cache
 from typing import Final
@@ -115,22 +115,81 @@ class Presets:
         return lambda _: ()
 
     def _poison(self, day: date) -> tuple[Fault, ...]:
-        """Spoil a term that changes with the roll, and three that do not; the roll itself must come through."""
+        """Spoil some courses and persons, and four terms.
+
+        One of the terms changes with the roll, three do not; the roll itself must come through.
+        """
         changing = "/".join(self._terms.beside_current(day, 1))
         others = [term.key for term in self._terms.on(day) if term.key[0] != "UGRD"]
         steady = ["/".join(key) for key in Dice(self._config.seed).shuffled(others, "poisoned")[:3]]
         hows = ("lone_surrogate", "huge_number", "deep_nesting")
         return (
-            fault("poison", how="nul", keys=[changing]),
-            *(fault("poison", how=how, keys=[key]) for how, key in zip(hows, steady, strict=False)),
+            fault("poison", scope=_TERMS, how="nul", keys=[changing]),
+            *(fault("poison", scope=_TERMS, how=how, keys=[key]) for how, key in zip(hows, steady, strict=False)),
+            *_within((_COURSES, *_PERSONS), *(fault("poison", how=how, rate=0.002) for how in ("nul", *hows))),
         )
 
 
+_TERMS: Final = "peoplesoft/BU_TERM_QRY"
+_PEOPLESOFT_IDS: Final = "peoplesoft/BU_PARM_*"
+_TERMS_OF_PERSONS: Final = ("peoplesoft/BU_TERM_STD_*", "peoplesoft/BU_FACULTY_*")
+_COURSES: Final = "snaplogic_course"
+_PERSONS: Final = ("personapi", "snapperson")
+_BATCHES: Final = tuple(f"{name}/[0-9a-f]*" for name in _PERSONS)
+"""Batches of more than one person, whose request keys are digests; whoever is asked for alone is spared."""
+
+
+def _within(scopes: Iterable[str], *faults: Fault) -> tuple[Fault, ...]:
+    return tuple(replace(found, scope=scope) for scope in scopes for found in faults)
+
+
 _REALISTIC: Final = (
-    fault("latency", ms=20, jitter_ms=60),
-    fault("status_429", rate=0.15, first_n=1, retry_after="seconds", retry_after_s=1),
-    fault("status_503", rate=0.1, first_n=1),
-    fault("conn_reset", rate=0.03, first_n=1),
+    *_within(
+        (_TERMS, _PEOPLESOFT_IDS, "sap", "vds", _COURSES, *_PERSONS),
+        fault("latency", ms=20, jitter_ms=60),
+        fault("status_429", rate=0.15, first_n=1, retry_after="seconds", retry_after_s=1),
+        fault("status_503", rate=0.1, first_n=1),
+        fault("conn_reset", rate=0.03, first_n=1),
+    ),
+    # One request a person: what is bearable for a few requests would take hours here.
+    *_within(
+        _TERMS_OF_PERSONS,
+        fault("latency", ms=2, jitter_ms=8),
+        fault("status_429", rate=0.004, first_n=1, retry_after="seconds", retry_after_s=1),
+        fault("status_503", rate=0.003, first_n=1),
+        fault("conn_reset", rate=0.002, first_n=1),
+    ),
+    *_within((_PEOPLESOFT_IDS, "sap", "vds"), fault("dup_records", how="same", rate=0.01)),
+    *_within(
+        (_COURSES,),
+        fault("poison", how="nul", rate=0.002),
+        fault("dup_records", how="same", rate=0.005),
+        fault("sensitive_elsewhere", how="nested", rate=0.01),
+    ),
+    *_within(
+        _PERSONS,
+        fault("poison", how="nul", rate=0.001),
+        fault("poison", how="lone_surrogate", rate=0.0005),
+        fault("poison", how="deep_nesting", rate=0.0005),
+        fault("wrong_types", how="person_basic_list", rate=0.0005),
+        fault("sensitive_elsewhere", how="upper", rate=0.01),
+        fault("sensitive_elsewhere", how="nested", rate=0.01),
+        fault("dup_records", how="same", rate=0.01),
+        fault("dup_records", how="different", rate=0.0005),
+        fault("foreign_records", rate=0.001),
+        fault("null_data", rate=0.0003),
+        fault("batch_killer", rate=0.0003),
+        fault("ndjson_truncate", how="clean_eof", rate=0.03, first_n=1),
+        fault("ndjson_truncate", how="mid_line", rate=0.02, first_n=1),
+        fault("ndjson_extra_types", how="meta"),
+        fault("ndjson_extra_types", how="summary"),
+        fault("ndjson_extra_types", how="heartbeat"),
+    ),
+    *_within(
+        _BATCHES,
+        fault("missing_records", rate=0.003),
+        fault("ndjson_extra_types", how="error", rate=0.002),
+    ),
 )
 
 _PASSING: Final = (
@@ -205,9 +264,158 @@ _LOST_DAYS: Final = (
 """Faults of every attempt after which there is no trustworthy answer."""
 
 
+_LOST_TO_ALL: Final = (
+    fault("status_401"),
+    fault("status_503", retry_after="86400"),
+    fault("redirect_302", target="cross_origin"),
+    fault("error_200", how="login_html"),
+)
+
+_PASSING_QUICKLY: Final = tuple(found for found in _PASSING if found.knob != "trickle")
+"""Without the one that takes its time with large bodies."""
+
+_SPOILT_IDS: Final = (
+    fault("dup_records", how="same", rate=0.02),
+    fault("wrong_types", how="key_null", rate=0.002),
+    fault("wrong_types", how="key_number", rate=0.002),
+    fault("wrong_types", how="row_null", rate=0.002),
+    fault("wrong_types", how="row_empty", rate=0.002),
+    fault("encoding", how="bom"),
+)
+
+_LOST_IDS: Final = (
+    *_LOST_TO_ALL,
+    fault("malformed_json", how="cut"),
+    fault("encoding", how="utf16"),
+    fault("shape", how="null_data"),
+    fault("shape", how="empty_result"),
+    fault("row_cap", rows=20),
+)
+
+_SPOILT_DOCUMENTS: Final = (
+    fault("poison", how="nul", rate=0.003),
+    fault("poison", how="lone_surrogate", rate=0.003),
+    fault("poison", how="huge_number", rate=0.003),
+    fault("poison", how="deep_nesting", rate=0.003),
+    fault("poison", how="long_key", rate=0.003),
+    fault("malformed_json", how="nan", rate=0.003),
+    fault("malformed_json", how="dup_keys", rate=0.003),
+    fault("dup_records", how="same", rate=0.05),
+    fault("dup_records", how="different", rate=0.003),
+    fault("sensitive_elsewhere", how="upper", rate=0.05),
+    fault("sensitive_elsewhere", how="mixed", rate=0.05),
+    fault("sensitive_elsewhere", how="nested", rate=0.05),
+    fault("empty_docs", how="added", rate=0.02),
+    fault("encoding", how="bom"),
+    fault("encoding", how="wrong_charset_header"),
+)
+
+_SPOILT_COURSES: Final = (
+    fault("wrong_types", how="course_id", rate=0.003),
+    fault("wrong_types", how="v2_null", rate=0.003),
+    fault("wrong_types", how="sections_object", rate=0.003),
+)
+
+_LOST_COURSES: Final = (
+    *_LOST_TO_ALL,
+    fault("error_200", how="snap_error_doc"),
+    fault("malformed_json", how="cut"),
+    fault("shape", how="empty_result"),
+    fault("shape", how="empty_object"),
+    fault("wrong_types", how="term_code"),
+    fault("wrong_types", how="term_details_null"),
+)
+
+_SPOILT_PERSONS: Final = (
+    fault("wrong_types", how="personid_number", rate=0.001),
+    fault("wrong_types", how="personid_null", rate=0.001),
+    fault("wrong_types", how="birth_date_number", rate=0.003),
+    fault("wrong_types", how="person_basic_list", rate=0.003),
+    fault("empty_docs", how="instead", rate=0.001),
+    fault("null_data", rate=0.001),
+    fault("foreign_records", rate=0.01),
+    fault("batch_killer", rate=0.0005),
+    fault("missing_records", rate=0.001),
+    fault("ndjson_truncate", how="clean_eof", first_n=1),
+    fault("ndjson_truncate", how="mid_line", first_n=1),
+    fault("ndjson_truncate", how="no_final_newline"),
+    fault("ndjson_extra_types", how="meta"),
+    fault("ndjson_extra_types", how="error", rate=0.001),
+    fault("ndjson_extra_types", how="summary"),
+    fault("ndjson_extra_types", how="heartbeat"),
+    fault("ndjson_crlf"),
+    fault("ndjson_bom"),
+    fault("ndjson_garbage_line", how="text", first_n=1),
+    fault("ndjson_garbage_line", how="scalar", first_n=1),
+    fault("ndjson_garbage_line", how="bad_utf8", first_n=1),
+)
+
+_LOST_PERSONS: Final = (*_LOST_TO_ALL, fault("status_404"), fault("encoding", how="utf16"))
+
+_PASSING_PERSONS_TERMS: Final = (
+    fault("status_429", rate=0.01, first_n=1, retry_after="seconds", retry_after_s=1),
+    fault("status_500", rate=0.01, first_n=1),
+    fault("status_503", rate=0.01, first_n=1),
+    fault("conn_reset", rate=0.01, first_n=1, when="mid_body"),
+    fault("body_cut", rate=0.01, first_n=1, how="chunked"),
+)
+
+
+@dataclass(frozen=True)
+class _Hostility:
+    """What `hostile` does to requests of one kind.
+
+    Attributes:
+        scopes: The requests.
+        passing: Faults that a sound client lives through.
+        spoilt: Faults of every attempt that cost single keys at most.
+        lost: Faults after which there is no trustworthy answer.
+        lost_share: Share of days that are lost.
+        names: What its draws are named.
+    """
+
+    scopes: tuple[str, ...]
+    passing: tuple[Fault, ...]
+    spoilt: tuple[Fault, ...]
+    lost: tuple[Fault, ...]
+    lost_share: float
+    names: tuple[str, ...]
+
+    def on(self, dice: Dice, day: date, *, may_be_lost: bool) -> tuple[Fault, ...]:
+        """The faults of a day."""
+        if may_be_lost and dice.chance(self.lost_share, "lost day", *self.names, day):
+            return _within(self.scopes, dice.pick(self.lost, "what loses it", *self.names, day))
+        passes = 1 + dice.below(2, "how many pass", *self.names, day)
+        passing = dice.shuffled(self.passing, "passing", *self.names, day)[:passes]
+        spoils = dice.below(3, "how many spoil", *self.names, day)
+        spoilt = dice.shuffled(self.spoilt, "spoilt", *self.names, day)[:spoils]
+        return _within(self.scopes, *passing, *spoilt)
+
+
+_HOSTILITIES: Final = (
+    _Hostility((_TERMS,), _PASSING, _SPOILT_ROWS, _LOST_DAYS, 0.25, ()),
+    _Hostility((_PEOPLESOFT_IDS,), _PASSING_QUICKLY, _SPOILT_IDS, _LOST_IDS, 0.06, ("ids",)),
+    _Hostility(
+        ("sap",),
+        _PASSING_QUICKLY,
+        _SPOILT_IDS,
+        (*_LOST_IDS, fault("error_200", how="sap_return_e")),
+        0.06,
+        ("sap",),
+    ),
+    _Hostility(
+        ("vds",),
+        _PASSING_QUICKLY,
+        _SPOILT_IDS,
+        (*_LOST_IDS, fault("error_200", how="vds_statusline_500"), fault("error_200", how="snap_error_doc")),
+        0.06,
+        ("vds",),
+    ),
+    _Hostility(_TERMS_OF_PERSONS, _PASSING_PERSONS_TERMS, (), _LOST_TO_ALL, 0.04, ("terms of persons",)),
+    _Hostility((_COURSES,), _PASSING_QUICKLY, (*_SPOILT_DOCUMENTS, *_SPOILT_COURSES), _LOST_COURSES, 0.1, ("courses",)),
+    _Hostility(_PERSONS, _PASSING_QUICKLY, (*_SPOILT_DOCUMENTS, *_SPOILT_PERSONS), _LOST_PERSONS, 0.06, ("persons",)),
+)
+
+
 def _hostile(dice: Dice, day: date, *, may_be_lost: bool) -> tuple[Fault, ...]:
-    if may_be_lost and dice.chance(0.25, "lost day", day):
-        return (dice.pick(_LOST_DAYS, "what loses it", day),)
-    passing = dice.shuffled(_PASSING, "passing", day)[: 1 + dice.below(2, "how many pass", day)]
-    spoilt = dice.shuffled(_SPOILT_ROWS, "spoilt", day)[: dice.below(3, "how many spoil", day)]
-    return (*passing, *spoilt)
+    return tuple(found for one in _HOSTILITIES for found in one.on(dice, day, may_be_lost=may_be_lost))

@@ -27,7 +27,7 @@ class Fields:
 
     Attributes:
         key: A field of the key.
-        text: A text field outside the key.
+        text: A text field outside the key; empty if there is none.
         longest: Characters that the text field holds.
         prefix: What stands before each name on the wire, such as `A.`.
     """
@@ -128,7 +128,8 @@ def _spoilt(row: Row, fault: Fault, fields: Fields) -> Row:
     # A row that is spoilt already stays as it is, so that faults can be combined in any way.
     if row.trouble:
         return row
-    return _SPOILERS[fault.knob, fault.word("how")](row, fault, fields)
+    spoiler = _SPOILERS.get((fault.knob, fault.word("how")))
+    return spoiler(row, fault, fields) if spoiler else row
 
 
 _Spoiler = Callable[[Row, Fault, Fields], Row]
@@ -174,7 +175,7 @@ def _number_as_text(row: Row, fault: Fault, fields: Fields) -> Row:
 
 
 def _twice(row: Row, fault: Fault, fields: Fields) -> Row:
-    member = f",{write(fields.prefix + fields.text)}:{write('twice')}"
+    member = f",{write(fields.prefix + (fields.text or fields.key))}:{write('twice')}"
     # Parsers keep one of the two and do not tell which member it was: it could as well have been the key.
     return replace(row, tail=row.tail + member, trouble="duplicate keys in one object", keyed=False)
 
@@ -184,7 +185,7 @@ def _without(document: dict[str, Json], name: str) -> dict[str, Json]:
 
 
 def _as_number(document: dict[str, Json], name: str) -> dict[str, Json]:
-    return {**document, name: int(str(document[name]))}
+    return {**document, name: int("".join(filter(str.isdigit, str(document[name]))) or "0")}
 
 
 def _split_by_tab(text: str) -> Json:

@@ -23,6 +23,7 @@ from datalake_assets.simulator.app import build
 from datalake_assets.simulator.config import Config
 from datalake_assets.simulator.credentials import Credentials
 from datalake_assets.simulator.errors import SimulatorError
+from datalake_assets.simulator.vds import BASE_DN
 from datalake_assets.simulator.wire import WireProtocol
 
 
@@ -86,12 +87,18 @@ def serve(start: Start) -> None:
 def describe(start: Start, host: str, port: int) -> dict[str, Any]:
     """What a user of a running simulator needs to know."""
     base_url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    credentials = Credentials.of(start.config.seed)
     return {
         "base_url": base_url,
         "control_token": start.token,
         "pid": os.getpid(),
-        "environments": {
+        "environments": _environments(base_url, Credentials.of(start.config.seed)),
+    }
+
+
+def _environments(base_url: str, credentials: Credentials) -> dict[str, dict[str, dict[str, str]]]:
+    """Environment variables by system and by flavour: the ways in which one system can be asked."""
+    return {
+        "peoplesoft": {
             "cstools": {
                 "CS_ENV": "test",
                 "DE_CSTOOLS_ENDPOINT": f"{base_url}/cstools/api/v1/queries/execute",
@@ -104,6 +111,32 @@ def describe(start: Start, host: str, port: int) -> dict[str, Any]:
                 "PEOPLE_SOFT_PASS": credentials.peoplesoft_password,
             },
         },
+        "course": {
+            "snaplogic": {
+                "SNAPLOGIC_COURSE_URL": f"{base_url}/snaplogic/course",
+                "SNAPLOGIC_COURSE_KEY": credentials.snaplogic_course_key,
+            },
+        },
+        "person": {
+            "ndjson": {
+                "DE_PERSON_API_URL": f"{base_url}/person/v1/batch",
+                "DE_PERSON_API_KEY": credentials.personapi_key,
+            },
+            "snaplogic": {
+                "SNAPLOGIC_PERSON_URL": f"{base_url}/snaplogic/person",
+                "SNAPLOGIC_PERSON_KEY": credentials.snaplogic_person_key,
+            },
+        },
+        "vds": {
+            "wrapper": {"VDS_URL": f"{base_url}/vds", "VDS_KEY": credentials.vds_key},
+            "adap": {
+                "VDS_URL": f"{base_url}/adap",
+                "VDS_BASE_DN": BASE_DN,
+                "VDS_USERNAME": credentials.vds_user,
+                "VDS_PASSWORD": credentials.vds_password,
+            },
+        },
+        "sap": {"bapi": {"SAP_URL": f"{base_url}/sap", "SAP_KEY": credentials.sap_key}},
     }
 
 

@@ -11,6 +11,7 @@ from datalake_assets.simulator.days import Days, campus_today
 from datalake_assets.simulator.faults import Fault
 from datalake_assets.simulator.log import RequestLog
 from datalake_assets.simulator.presets import FaultPlan, Presets
+from datalake_assets.simulator.throttle import Throttle
 
 
 class State:
@@ -21,13 +22,17 @@ class State:
         preset: The one it starts with.
         day: The day it shows first; None follows the calendar.
         secrets: What must never stand in an address.
+        throttle: The limits of the systems.
     """
 
-    def __init__(self, presets: Presets, preset: str, day: date | None, secrets: tuple[str, ...]) -> None:
+    def __init__(
+        self, presets: Presets, preset: str, day: date | None, secrets: tuple[str, ...], throttle: Throttle
+    ) -> None:
         self._presets = presets
         self._first_preset = preset
         self._first_day = day
         self.log = RequestLog(secrets)
+        self.throttle = throttle
         self.shown_day = day
         self.plan: FaultPlan = presets.plan(preset)
 
@@ -46,3 +51,4 @@ class State:
         self.shown_day = self._first_day
         self.plan = self._presets.plan(self._first_preset)
         self.log.clear()
+        self.throttle.clear()

@@ -107,6 +107,10 @@ class TermPopulation:
         """The UGRD term so many places after (or, negative, before) the current one."""
         return self._terms("UGRD", day)[self._current_index("UGRD", day) + offset].key
 
+    def taught(self, career: str, day: date) -> tuple[list[str], int]:
+        """The codes of a career in order of time, and the place of the current one."""
+        return [term.strm for term in self._terms(career, day)], self._current_index(career, day)
+
     @cached_property
     def revised_key(self) -> TermKey | None:
         """The UGRD term that changes on day 3 of the scenario."""

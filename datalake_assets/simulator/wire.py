@@ -26,6 +26,7 @@ Send = Callable[[Any], Awaitable[None]]
 TRANSPORT: Final = "simulator.transport"
 _WORTH_COMPRESSING: Final = 1024
 _DRIPS_PER_SECOND: Final = 20
+_CHUNK: Final = 256 * 1024
 
 Break = Literal[
     "",
@@ -73,7 +74,7 @@ class _GoneError(Exception):
 
 def compressed(reply: Reply, *, welcome: bool) -> Reply:
     """The reply as gzip, if that is welcome and worth it."""
-    if not welcome or len(reply.body) < _WORTH_COMPRESSING:
+    if not welcome or reply.streamed or len(reply.body) < _WORTH_COMPRESSING:
         return reply
     # A fixed time keeps the bytes a function of the body.
     packed = Reply(reply.status, gzip.compress(reply.body, 1, mtime=0), reply.content_type, reply.headers)
@@ -132,7 +133,8 @@ class _Wire:
         if self._delivery.broken == "cut_gzip":
             body = body[: len(body) // 2]
         headers = [(name.encode(), value.encode("latin-1")) for name, value in self._headers()]
-        headers.append((b"content-length", str(len(body)).encode()))
+        if not self._reply.streamed:
+            headers.append((b"content-length", str(len(body)).encode()))
         await self._send({"type": "http.response.start", "status": self._reply.status, "headers": headers})
         for piece, silence in self._pieces(body):
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
@@ -148,6 +150,8 @@ class _Wire:
             return [(body[start : start + size], size / rate) for start in range(0, len(body), size)]
         if stall_after is not None:
             return [(body[:stall_after], self._delivery.stall_s), (body[stall_after:], 0.0)]
+        if self._reply.streamed:
+            return [(body[start : start + _CHUNK], 0.0) for start in range(0, len(body), _CHUNK)]
         return [(body, 0.0)]
 
     def _headers(self) -> list[tuple[str, str]]:

@@ -2,12 +2,13 @@
 
 httpx returns what a truncated gzip stream gave before it broke off, without an error (measured: 96 of 100
 lines), and lets a small body unpack into any amount of memory. So the raw bytes are taken from it and
-unpacked here. Deadlines and statuses do not belong here (see `http.py`), and neither does what a body means.
+unpacked here, and handed on as they come. Deadlines and statuses do not belong here (see `http.py`), and neither
+does what a body means.
 """
 
 import zlib
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Final, Self
 
 from datalake_assets.sources.errors import PermanentSourceError, TransientSourceError
 
@@ -96,6 +97,78 @@ class BodyReader:
     def _refuse_beyond_limit(self, size: int) -> None:
         if size > self._limit:
             raise too_large(self._limit, self._where)
+
+
+class BodyStream:
+    """The decoded body of one answer, piece by piece, in the order of the wire; it can be read once.
+
+    Args:
+        raw: The bytes as they come from the wire.
+        reader: Undoes their encoding.
+        headers: The answer's headers, names in lower case.
+        proves_its_end: Whether the transport notices that a body was cut.
+        request_id: Sent with the request, and the attempt's number behind it.
+        shown_url: The address asked, fit to be shown.
+        where: Request, address, attempt and request id as one text, for errors.
+        attempt: Number of this attempt, from 1.
+
+    Attributes:
+        whole: False until the end was reached; then, whether the transport proved that the body is complete
+            (length, chunks or gzip trailer). A body that only ends because the connection was closed proves nothing.
+        bytes_in: Bytes that came over the wire so far.
+    """
+
+    def __init__(
+        self,
+        raw: AsyncIterator[bytes],
+        reader: BodyReader,
+        *,
+        headers: Mapping[str, str],
+        proves_its_end: bool,
+        request_id: str,
+        shown_url: str,
+        where: str,
+        attempt: int,
+    ) -> None:
+        self.headers = headers
+        self.request_id = request_id
+        self.shown_url = shown_url
+        self.where = where
+        self.attempt = attempt
+        self.whole = False
+        self.bytes_in = 0
+        self._raw = raw
+        self._reader = reader
+        self._proves_its_end = proves_its_end or reader.proves_its_end
+        self._pieces = self._unpacked()
+        self._start: list[bytes] = []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return self._start.pop() if self._start else await anext(self._pieces)
+
+    async def start(self, is_enough: Callable[[bytes], bool]) -> bytes:
+        """The beginning of the body, as much as is enough or all there is; it is read again afterwards."""
+        start = b""
+        while not is_enough(start):
+            try:
+                start += await anext(self._pieces)
+            except StopAsyncIteration:
+                break
+        if start:
+            self._start = [start]
+        return start
+
+    async def _unpacked(self) -> AsyncIterator[bytes]:
+        async for data in self._raw:
+            self.bytes_in += len(data)
+            for piece in self._reader.feed(data):
+                yield piece
+        for piece in self._reader.finish():
+            yield piece
+        self.whole = self._proves_its_end
 
 
 def too_large(limit: int, where: str) -> PermanentSourceError:

@@ -1,8 +1,9 @@
 """How every source is asked over HTTP: one client per source, one policy, no way around it.
 
 This is the only module that imports httpx. Deadlines, bounds, TLS, the circuit breaker and what an error says
-are settled here; when a request is repeated in `backoff.py`, how a body is unpacked in `bodies.py`. What an
-answer means belongs to the client of that source.
+are settled here; what each source may cost in `policies.py`, when a request is repeated in `backoff.py`, how
+many are under way in `throttle.py`, how a body is unpacked in `bodies.py`. What an answer means belongs to the
+client of that source.
 """
 
 import asyncio
@@ -14,36 +15,38 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Generic, Self, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 import httpx
-import orjson
 import stamina
 import stamina.instrumentation
 from pydantic import SecretStr
 
+from datalake_assets.exact_json import dumps
 from datalake_assets.sources.backoff import Backoff, retry_after_seconds
-from datalake_assets.sources.bodies import BodyReader, too_large
+from datalake_assets.sources.bodies import BodyReader, BodyStream, too_large
 from datalake_assets.sources.errors import (
     REFUSED_LOGON_STATUSES,
     TRANSIENT_STATUSES,
     PermanentSourceError,
+    RedirectedError,
     SourceError,
     TransientSourceError,
 )
-from datalake_assets.sources.kinds import JSON, wrong_kind
+from datalake_assets.sources.kinds import JSON, tells_its_kind, wrong_kind
+from datalake_assets.sources.policies import MiB, RequestPolicy
 from datalake_assets.sources.redaction import BODY_EXCERPT_CHARACTERS, RedactingFilter, Redactor
+from datalake_assets.sources.throttle import THROTTLING_STATUSES, FirstAnswer, RetryBudget, Slots
 
-MiB: Final = 1024 * 1024
-GiB: Final = 1024 * MiB
+T = TypeVar("T")
 
 _LOG: Final = logging.getLogger("datalake_assets.sources")
 
@@ -51,89 +54,6 @@ _REDACTOR: Final[ContextVar[Redactor | None]] = ContextVar("redactor of the requ
 """Tells the log filter the personal values of the request that the record is about."""
 
 DEFAULT_USER_AGENT: Final = "datalake-assets"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RequestPolicy:
-    """What a request may cost, in time, attempts and memory.
-
-    Args:
-        connect_s: Longest wait for a connection.
-        read_s: Longest silence; httpx applies it between two chunks, so it bounds no total.
-        total_s: Wall-clock deadline of one attempt, from the moment it is sent to its last byte.
-        attempts: Attempts in all, the first included.
-        concurrency: Requests to the source at the same time.
-        body_bytes: Bound of a body, on the wire and after decompression.
-        backoff_base_s: Upper end of the first random wait; it doubles with every attempt.
-        backoff_cap_s: Upper end of every random wait.
-        retry_after_cap_s: Longest `Retry-After` waited for; a source that asks for more has failed.
-        max_500: How many answers with status 500 are asked again: they are seldom transient.
-        breaker_failures: After so many requests in a row that failed for good, nothing more is asked.
-    """
-
-    connect_s: float
-    read_s: float
-    total_s: float
-    attempts: int
-    concurrency: int
-    body_bytes: int
-    backoff_base_s: float = 1.0
-    backoff_cap_s: float = 60.0
-    retry_after_cap_s: float = 900.0
-    max_500: int = 2
-    breaker_failures: int = 10
-
-    def __post_init__(self) -> None:
-        for name in ("connect_s", "read_s", "total_s"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; a request needs some time.")
-        for name in ("attempts", "concurrency", "body_bytes", "breaker_failures"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("backoff_base_s", "backoff_cap_s", "retry_after_cap_s", "max_500"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it cannot be negative.")
-
-
-# The client policy, source by source. Where a number was measured or documented elsewhere, it says so.
-TERM_QUERY: Final = RequestPolicy(connect_s=10, read_s=60, total_s=120, attempts=4, concurrency=1, body_bytes=16 * MiB)
-"""All terms of all careers in one request. The predecessor gave up after 30 s."""
-
-PEOPLESOFT_IDS: Final = RequestPolicy(
-    connect_s=10, read_s=120, total_s=300, attempts=4, concurrency=5, body_bytes=256 * MiB
-)
-"""Ids of people from PeopleSoft. These queries are slow: the predecessor raised 30 s of silence to 120 s."""
-
-SAP_IDS: Final = RequestPolicy(connect_s=10, read_s=120, total_s=300, attempts=4, concurrency=5, body_bytes=256 * MiB)
-"""Ids of employees from SAP, in one answer like those of PeopleSoft."""
-
-VDS_PAGE: Final = RequestPolicy(connect_s=10, read_s=120, total_s=300, attempts=4, concurrency=5, body_bytes=64 * MiB)
-"""One page of ids from VDS; the deadline holds per page."""
-
-PERSON_TERMS: Final = RequestPolicy(connect_s=5, read_s=30, total_s=60, attempts=5, concurrency=10, body_bytes=4 * MiB)
-"""The terms of one person. 30 s of silence, 5 attempts and 10 at a time are the predecessor's numbers."""
-
-COURSE_TERM: Final = RequestPolicy(
-    connect_s=10, read_s=300, total_s=1200, attempts=3, concurrency=2, body_bytes=2 * GiB
-)
-"""All courses of one term. SnapLogic documents that it cuts a triggered task after 15 minutes ("Timeouts"),
-so a deadline of 20 never cuts an answer that could still come. The bound is for a body spooled to disk."""
-
-PERSON_BATCH: Final = RequestPolicy(
-    connect_s=10,
-    read_s=600,
-    total_s=1200,
-    attempts=4,
-    concurrency=5,
-    body_bytes=4 * GiB,
-    backoff_base_s=10.0,
-    backoff_cap_s=300.0,
-)
-"""One batch of person documents, silent until the first is ready. SnapLogic documents 10 triggered tasks at a
-time ("API usage"), beyond which it answers 429. The bound is for a body spooled to disk."""
-
-HAWK_PAGE: Final = RequestPolicy(connect_s=10, read_s=60, total_s=120, attempts=4, concurrency=1, body_bytes=64 * MiB)
-"""One page of a Hawk dataset, held whole because its signature covers all of it."""
 
 
 @dataclass
@@ -169,8 +89,8 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Call:
-    """One request as it is sent on every attempt, with what may be said about it."""
+class _Call(Generic[T]):
+    """One request as it is sent on every attempt, who reads its answer, and what may be said about it."""
 
     method: str
     url: httpx.URL = field(repr=False)
@@ -180,7 +100,7 @@ class _Call:
     shown_url: str
     redactor: Redactor
     request_id: str
-    started: float
+    read: Callable[[BodyStream], Awaitable[T]] | None = field(repr=False)
 
 
 class HttpSource:
@@ -190,9 +110,12 @@ class HttpSource:
     and certificates named in the environment are ignored, and plain HTTP is accepted for loopback only.
     Nothing turns certificate checks off: `ca_bundle` is how a private authority is trusted.
 
-    Until the source has answered once, requests go one at a time, so that a wrong password costs one logon
-    and not as many as there are slots. A 401 or 403, a login page, a `Retry-After` beyond the cap, or too
-    many failures in a row stop the source: later requests fail unsent, until a new one is opened.
+    Until the source has answered once, or was silent for `logon_wait_s`, requests go one at a time, so that a
+    wrong password costs one logon and not as many as there are slots. A source that throttles is asked less at
+    once, and repetitions stay within a share of what is asked.
+
+    A 401 or 403, a login page, a `Retry-After` beyond the cap, or too many failures in a row stop the source:
+    later requests fail unsent, until a new one is opened.
 
     Args:
         name: What people call the source; stands in every error.
@@ -221,6 +144,8 @@ class HttpSource:
         self._base_url = _checked_base_url(name, base_url)
         self._headers = dict(headers or {})
         secrets = list(self._headers.values())
+        # `Bearer x` may be quoted without its scheme.
+        secrets += [SecretStr(value.get_secret_value().partition(" ")[2]) for value in self._headers.values()]
         if basic is not None:
             authorization = _basic_authorization(name, *basic)
             secrets += [basic[1], SecretStr(authorization.get_secret_value().removeprefix("Basic "))]
@@ -230,9 +155,9 @@ class HttpSource:
         self._user_agent = user_agent
         self._ca_bundle = ca_bundle
         self.redactor = Redactor(secrets)
-        self._slots = asyncio.Semaphore(policy.concurrency)
-        self._logon = asyncio.Lock()
-        self._admitted = False
+        self._slots = Slots(policy.concurrency)
+        self._budget = RetryBudget(floor=policy.retry_floor, share=policy.retry_share)
+        self._first_answer = FirstAnswer(policy.logon_wait_s)
         self._failures_in_a_row = 0
         self._stopped: SourceError | None = None
         self._client: httpx.AsyncClient | None = None
@@ -300,14 +225,89 @@ class HttpSource:
             TransientSourceError: The source failed on every attempt.
             PermanentSourceError: Asking again cannot help, or the source is stopped.
         """
-        call = self._call(method, path, params, json, key, accept, self.redactor.knowing(personal))
+        started = time.monotonic()
+
+        async def hold(stream: BodyStream) -> Answer:
+            body = b"".join([piece async for piece in stream])
+            return Answer(
+                status=200,
+                headers=stream.headers,
+                body=body,
+                whole=stream.whole,
+                url=stream.shown_url,
+                request_id=stream.request_id,
+                attempts=stream.attempt,
+                seconds=time.monotonic() - started,
+                bytes_in=stream.bytes_in,
+            )
+
+        return await self.receive(
+            method, path, params=params, json=json, key=key, accept=accept, personal=personal, read=hold
+        )
+
+    async def receive(
+        self,
+        method: str,
+        path: str = "",
+        *,
+        params: Mapping[str, str] | None = None,
+        json: Any = None,
+        key: str,
+        accept: tuple[str, ...] = JSON,
+        personal: Iterable[str] = (),
+        read: Callable[[BodyStream], Awaitable[T]],
+    ) -> T:
+        """Ask like `request`, but hand the body over as it comes instead of holding it.
+
+        Args:
+            method: `GET` or `POST`.
+            path: Appended to the base address; begins with `/`, or is an address on the same origin.
+            params: Query parameters.
+            json: Body to send as JSON.
+            key: What the request is for, as shown in errors and logs; never a person's id.
+            accept: Media types that the answer may have.
+            personal: Values of this request that must appear in no text.
+            read: Reads the body; called once per attempt, when status and kind of the answer are known to be
+                good, and again from the beginning if that attempt fails. A `TransientSourceError` that it raises
+                is retried like any other; everything else ends the request, an `OSError` of its own included. If
+                it returns before the end, the rest is not fetched and the connection is closed. The deadline of
+                the attempt holds for it too, so it must not wait for anything but the body for long: first the
+                body fails, and soon afterwards the reader is cancelled.
+
+        Returns:
+            What `read` returned.
+
+        Raises:
+            TransientSourceError: The source failed on every attempt.
+            PermanentSourceError: Asking again cannot help, or the source is stopped.
+        """
+        call = self._call(method, path, params, json, key, accept, self.redactor.knowing(personal), read)
         try:
-            answer = await self._until_answered(call)
+            result = await self._until_answered(call)
         except SourceError as failure:
             self._count(failure)
+            failure.source_stopped = self._stopped is not None
             raise
         self._failures_in_a_row = 0
-        return answer
+        return result
+
+    async def deliver(self, path: str = "", *, json: Any, key: str, personal: Iterable[str] = ()) -> None:
+        """Post something that is no read: once, because a lost answer does not say that nothing arrived.
+
+        Every status from 200 to 299 will do, and the body of the answer is not read.
+
+        Args:
+            path: Appended to the base address.
+            json: Body to send as JSON.
+            key: What the request is for, as shown in errors and logs.
+            personal: Values of this request that must appear in no text.
+
+        Raises:
+            TransientSourceError: It was not taken this time.
+            PermanentSourceError: Sending it again cannot help.
+        """
+        call: _Call[None] = self._call("POST", path, None, json, key, ("*/*",), self.redactor.knowing(personal), None)
+        await self._in_turn(call, 1)
 
     def stop(self, failure: SourceError) -> None:
         """Send nothing more; later requests fail with the reason given here. The first reason stays."""
@@ -323,21 +323,22 @@ class HttpSource:
         key: str,
         accept: tuple[str, ...],
         redactor: Redactor,
-    ) -> _Call:
+        read: Callable[[BodyStream], Awaitable[T]] | None,
+    ) -> _Call[T]:
         url = self._url(path, params, redactor)
         return _Call(
             method=method,
             url=url,
-            content=None if json is None else orjson.dumps(json),
+            content=None if json is None else dumps(json),
             accept=accept,
             key=redactor.text(key),
             shown_url=redactor.text(str(url)),
             redactor=redactor,
             request_id=uuid.uuid4().hex,
-            started=time.monotonic(),
+            read=read,
         )
 
-    async def _until_answered(self, call: _Call) -> Answer:
+    async def _until_answered(self, call: _Call[T]) -> T:
         policy = self.policy
         backoff = Backoff(
             base_s=policy.backoff_base_s,
@@ -348,10 +349,18 @@ class HttpSource:
 
         def again(failure: Exception) -> bool | float:
             wait_s = self._stopped is None and backoff(failure)
-            if isinstance(failure, SourceError) and wait_s is not False and attempt.num < policy.attempts:
-                told = f"{failure.what} It is asked again in {wait_s:.1f} s. Where: {failure.where}."
-                _LOG.warning("%s", call.redactor.text(told))
-            return wait_s
+            if not isinstance(failure, SourceError) or wait_s is False or attempt.num >= policy.attempts:
+                return wait_s
+            granted = self._budget.grants_retry()
+            then = (
+                f"It is asked again in {wait_s:.1f} s."
+                if granted
+                else "Its retries are used up: too many requests fail."
+            )
+            _LOG.warning("%s", call.redactor.text(f"{failure.what} {then} Where: {failure.where}."))
+            return granted and wait_s
+
+        self._budget.request()
 
         # The wait between two attempts happens in the loop's head, when the slot has been given back.
         async for attempt in stamina.retry_context(on=again, attempts=policy.attempts, timeout=None):
@@ -359,15 +368,18 @@ class HttpSource:
                 return await self._in_turn(call, attempt.num)
         raise AssertionError("stamina ends by an answer or by raising the last failure")
 
-    async def _in_turn(self, call: _Call, number: int) -> Answer:
-        async with self._slots:
-            if not self._admitted:
-                async with self._logon:
-                    if not self._admitted:
-                        return await self._ask(call, number)
-            return await self._ask(call, number)
+    async def _in_turn(self, call: _Call[T], number: int) -> T:
+        async with self._slots.slot() as since, self._first_answer.turn():
+            try:
+                result = await self._ask(call, number)
+            except SourceError as failure:
+                if failure.status in THROTTLING_STATUSES:
+                    self._slots.throttled(since)
+                raise
+            self._slots.succeeded()
+            return result
 
-    async def _ask(self, call: _Call, number: int) -> Answer:
+    async def _ask(self, call: _Call[T], number: int) -> T:
         self._refuse_if_stopped(call)
         self.stats.requests += 1
         self.stats.retries += number > 1
@@ -377,61 +389,93 @@ class HttpSource:
         try:
             async with asyncio.timeout(self.policy.total_s) as deadline:
                 return await self._exchange(call, number, where, deadline)
+        except SourceError as error:
+            # The frames it came through hold the body, and some tools print the variables of every frame.
+            failure = error.with_traceback(None)
         except TimeoutError:
-            failure = TransientSourceError(
-                f"{self.name} had not answered in full after {self.policy.total_s:g} seconds.",
-                where=where,
-                todo="See whether the source is slower than usual; its request policy holds the deadline.",
-            )
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            failure = self._transport_failure(error, call, where)
+            if not deadline.expired():
+                raise
+            failure = self._too_late(where)
         finally:
             _REDACTOR.reset(under_way)
-        # Raised outside the handlers: httpx's exception carries the request with its headers and its address.
+        # Raised outside the handlers, so that nothing hangs on to what it came from.
         raise failure
 
-    async def _exchange(self, call: _Call, number: int, where: str, deadline: asyncio.Timeout) -> Answer:
-        if self._client is None:
-            raise PermanentSourceError(f"{self.name} is not open; use it with `async with`.", where=where)
-        async with self._client.stream(
-            call.method, call.url, headers=self._request_headers(call, number), content=call.content
-        ) as response:
-            if response.status_code != 200:
+    async def _exchange(self, call: _Call[T], number: int, where: str, deadline: asyncio.Timeout) -> T:
+        async with self._response(call, number, where) as response:
+            if call.read is None and response.is_success:
+                self._first_answer.open()
+                return cast("T", None)
+            if call.read is None or response.status_code != 200:
                 # Not even 204 or 206 will do: no body, or a part of one, is not what was asked for.
                 # The status is known, its body has a deadline of its own: a slow 401 must stay a 401.
                 deadline.reschedule(None)
                 raise await self._refusal(response, call, where)
-            answer = await self._read(response, call, number, where)
-        self._check_kind(answer, call, where)
-        self._admitted = True
-        return answer
+            declared = response.headers.get("content-length", "")
+            if declared.isdigit() and int(declared) > self.policy.body_bytes:
+                raise too_large(self.policy.body_bytes, where)
+            reader = BodyReader(
+                encoding=response.headers.get("content-encoding", ""), limit=self.policy.body_bytes, where=where
+            )
+            chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
+            end = cast("float", deadline.when())
+            # At its end the stream fails, and only then the reader: it can hand back what it has.
+            deadline.reschedule(end + _READER_GRACE_S)
+            async with contextlib.aclosing(self._raw(response, call, where, end)) as raw:
+                stream = BodyStream(
+                    raw,
+                    reader,
+                    headers={name.lower(): value for name, value in response.headers.items()},
+                    proves_its_end=bool(declared) or chunked,
+                    request_id=call.request_id,
+                    shown_url=call.shown_url,
+                    where=where,
+                    attempt=number,
+                )
+                start = await stream.start(tells_its_kind)
+                self._check_kind(start, stream, call, where)
+                self._first_answer.open()
+                return await call.read(stream)
 
-    async def _read(self, response: httpx.Response, call: _Call, number: int, where: str) -> Answer:
-        declared = response.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self.policy.body_bytes:
-            raise too_large(self.policy.body_bytes, where)
-        reader = BodyReader(
-            encoding=response.headers.get("content-encoding", ""), limit=self.policy.body_bytes, where=where
+    @contextlib.asynccontextmanager
+    async def _response(self, call: _Call[T], number: int, where: str) -> AsyncGenerator[httpx.Response]:
+        """The head of the answer; its connection is closed, or given back if the body was read to its end."""
+        if self._client is None:
+            raise PermanentSourceError(f"{self.name} is not open; use it with `async with`.", where=where)
+        request = self._client.build_request(
+            call.method, call.url, headers=self._request_headers(call, number), content=call.content
         )
-        pieces: list[bytes] = []
-        async for data in response.aiter_raw():
-            self.stats.bytes_in += len(data)
-            pieces.extend(reader.feed(data))
-        pieces.extend(reader.finish())
-        chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
-        return Answer(
-            status=response.status_code,
-            headers={name.lower(): value for name, value in response.headers.items()},
-            body=b"".join(pieces),
-            whole=bool(declared) or chunked or reader.proves_its_end,
-            url=call.shown_url,
-            request_id=call.request_id,
-            attempts=number,
-            seconds=time.monotonic() - call.started,
-            bytes_in=response.num_bytes_downloaded,
-        )
+        failure: SourceError | None = None
+        try:
+            response = await self._client.send(request, stream=True)
+        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+            failure = self._transport_failure(error, call, where)
+        if failure is not None:
+            raise failure
+        try:
+            yield response
+        finally:
+            await response.aclose()
 
-    def _request_headers(self, call: _Call, number: int) -> dict[str, str]:
+    async def _raw(self, response: httpx.Response, call: _Call[T], where: str, end: float) -> AsyncGenerator[bytes]:
+        """The body as it comes from the wire; what breaks here cannot be taken for a failure of its reader."""
+        failure: SourceError
+        raw = response.aiter_raw()
+        try:
+            while True:
+                async with asyncio.timeout_at(end):
+                    data = await anext(raw, None)
+                if data is None:
+                    return
+                self.stats.bytes_in += len(data)
+                yield data
+        except TimeoutError:
+            failure = self._too_late(where)
+        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+            failure = self._transport_failure(error, call, where)
+        raise failure
+
+    def _request_headers(self, call: _Call[T], number: int) -> dict[str, str]:
         # Never held in a variable: some tools print the variables of every frame of a traceback.
         return {
             **{name: value.get_secret_value() for name, value in self._headers.items()},
@@ -440,16 +484,17 @@ class HttpSource:
             "X-Request-ID": f"{call.request_id}-{number}",
         }
 
-    async def _refusal(self, response: httpx.Response, call: _Call, where: str) -> SourceError:
+    async def _refusal(self, response: httpx.Response, call: _Call[T], where: str) -> SourceError:
         """What an answer with a status other than 200 means; the stop it may call for is made here too."""
         status = response.status_code
         if response.has_redirect_location:
-            return PermanentSourceError(
+            return RedirectedError(
                 f"{self.name} redirects to {_host_of(response.headers['location'])}; "
                 "redirects are not followed, because they would carry the credentials along.",
                 where=where,
                 todo="Set the source's address to the one that answers itself.",
                 status=status,
+                location=self._on_this_origin(call.url, response.headers["location"]),
             )
         if status in REFUSED_LOGON_STATUSES:
             what = f"{self.name} refused the logon with status {status}."
@@ -489,7 +534,7 @@ class HttpSource:
             self.stop(failure)
         return failure
 
-    async def _excerpt(self, response: httpx.Response, call: _Call) -> str:
+    async def _excerpt(self, response: httpx.Response, call: _Call[T]) -> str:
         """The beginning of an error body. The status is the news; a broken body takes nothing from it."""
         enough = 4 * BODY_EXCERPT_CHARACTERS
         body = b""
@@ -515,7 +560,14 @@ class HttpSource:
         said = call.redactor.excerpt(body)
         return f"It said: {said}" if said else "It said nothing more."
 
-    def _transport_failure(self, error: Exception, call: _Call, where: str) -> SourceError:
+    def _too_late(self, where: str) -> SourceError:
+        return TransientSourceError(
+            f"{self.name} had not answered in full after {self.policy.total_s:g} seconds.",
+            where=where,
+            todo="See whether the source is slower than usual; its request policy holds the deadline.",
+        )
+
+    def _transport_failure(self, error: Exception, call: _Call[T], where: str) -> SourceError:
         """What an exception of httpx means, told without it: it carries the request and its headers."""
         if (tls := _tls_failure(error)) is not None:
             return PermanentSourceError(
@@ -538,12 +590,12 @@ class HttpSource:
             todo="This is a mistake in the request and not in the source; report it with this text.",
         )
 
-    def _check_kind(self, answer: Answer, call: _Call, where: str) -> None:
-        wrong = wrong_kind(answer.body, answer.headers, call.accept, call.redactor)
+    def _check_kind(self, start: bytes, stream: BodyStream, call: _Call[T], where: str) -> None:
+        wrong = wrong_kind(start, stream.headers, call.accept, call.redactor)
         if wrong is None:
             return
         what = f"{self.name} answered with {wrong.what}"
-        if wrong.is_empty and not answer.whole:
+        if wrong.is_empty and not stream.whole:
             what = f"{what} The connection was closed early."
             raise TransientSourceError(what, where=where, todo=_LATER, status=200)
         failure = PermanentSourceError(what, where=where, todo=wrong.todo, status=200)
@@ -564,7 +616,7 @@ class HttpSource:
             )
         )
 
-    def _refuse_if_stopped(self, call: _Call) -> None:
+    def _refuse_if_stopped(self, call: _Call[T]) -> None:
         reason = self._stopped
         if reason is None:
             return
@@ -576,7 +628,17 @@ class HttpSource:
             status=reason.status,
         )
 
-    def _where(self, call: _Call, number: int) -> str:
+    def _on_this_origin(self, asked: httpx.URL, location: str) -> str | None:
+        """The full address of a redirect, if this source's credentials may go there."""
+        try:
+            url = asked.join(location)
+        except httpx.InvalidURL:
+            return None
+        base = self._base_url
+        same = (url.scheme, url.host, url.port) == (base.scheme, base.host, base.port) and not url.userinfo
+        return str(url) if same else None
+
+    def _where(self, call: _Call[T], number: int) -> str:
         return (
             f"{call.key}, {call.method} {call.shown_url}, attempt {number} of {self.policy.attempts}, "
             f"request id {call.request_id}"
@@ -611,6 +673,9 @@ class HttpSource:
 
 
 _LATER: Final = "See whether the source is up, then run the load again."
+
+_READER_GRACE_S: Final = 2.0
+"""What a reader has at the end of an attempt's time before it is cancelled."""
 
 _ERROR_BODY_S: Final = 2.0
 """How long the body of an error answer is waited for."""

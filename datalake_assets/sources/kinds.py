@@ -13,6 +13,9 @@ from datalake_assets.sources.redaction import Redactor
 JSON: Final = ("application/json", "text/json", "text/plain")
 """Media types accepted as JSON; what calls itself plain text must still begin like JSON."""
 
+NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl", *JSON)
+"""Media types accepted as lines of JSON, none of which is registered; no line at all is an answer too."""
+
 XML: Final = ("application/xml", "text/xml")
 
 _START_BYTES: Final = 2048
@@ -20,9 +23,11 @@ _SHOWN_CHARACTERS: Final = 200
 _PAGE_BYTES: Final = 64 * 1024
 
 _JSON_TYPES: Final = frozenset(JSON)
+_NDJSON_TYPES: Final = frozenset(NDJSON) - _JSON_TYPES
 _XML_TYPES: Final = frozenset(XML)
 _HTML_TYPES: Final = frozenset({"text/html", "application/xhtml+xml"})
 _BLANK: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*")
+_JSON_START: Final = re.compile(_BLANK.pattern + rb"[{\[]")
 _HTML: Final = re.compile(rb"(?i)(?:<!--(?:(?!-->).)*-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.DOTALL)
 _PASSWORD_FIELD: Final = re.compile(rb"(?i)type\s*=\s*[\"']?password")
 
@@ -36,15 +41,20 @@ class WrongKind(NamedTuple):
     is_login_page: bool = False
 
 
+def tells_its_kind(start: bytes) -> bool:
+    """Whether the beginning of a body is enough for `wrong_kind`: all of a page, two bytes of JSON."""
+    return len(start) >= _PAGE_BYTES or _JSON_START.match(start) is not None
+
+
 def wrong_kind(
     body: bytes, headers: Mapping[str, str], accept: tuple[str, ...], redactor: Redactor
 ) -> WrongKind | None:
     """Name what is plainly wrong with an answer; None if it may be what was asked for.
 
     Args:
-        body: The decoded body.
+        body: The decoded body, or a beginning of it that tells its kind.
         headers: The answer's headers, names in lower case.
-        accept: Media types asked for; `JSON` and `XML` are known here.
+        accept: Media types asked for; `JSON`, `NDJSON` and `XML` are known here.
         redactor: Cleans what is quoted.
 
     Returns:
@@ -56,6 +66,8 @@ def wrong_kind(
     blank = _BLANK.match(body)
     first = blank.end() if blank else 0
     start = body[first : first + _START_BYTES]
+    if not start and not _NDJSON_TYPES.isdisjoint(accept):
+        return None
     if not start:
         return WrongKind(f"an empty body where {asked} was asked.", operator, is_empty=True)
     begins = f'It begins: "{redactor.excerpt(start, _SHOWN_CHARACTERS)}"'

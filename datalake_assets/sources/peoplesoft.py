@@ -15,16 +15,11 @@ from typing import Any, Final, Literal, Protocol, Self
 from pydantic import SecretStr
 
 from datalake_assets.exact_json import DuplicateKeys, JsonError, JsonValue, loads
-from datalake_assets.sources.errors import PermanentSourceError, TransientSourceError
-from datalake_assets.sources.http import (
-    DEFAULT_USER_AGENT,
-    Answer,
-    HttpSource,
-    HttpStats,
-    RequestPolicy,
-)
+from datalake_assets.sources.errors import PermanentSourceError
+from datalake_assets.sources.exchange import SHOWN_CHARACTERS, Exchange, kind_of, whole_number
+from datalake_assets.sources.http import DEFAULT_USER_AGENT, Answer, HttpSource, HttpStats
 from datalake_assets.sources.kinds import JSON, XML
-from datalake_assets.sources.redaction import Redactor
+from datalake_assets.sources.policies import RequestPolicy
 
 ROW_NUMBER: Final = "attr:rownumber"
 """A row's position in the answer, from 1; it belongs to the transport, not to the document."""
@@ -185,13 +180,9 @@ class QueryAccessService:
             parameters["prompt_uniquepromptname"] = ",".join(prompts)
             parameters["prompt_fieldvalue"] = ",".join(prompts.values())
         parameters["json_resp"] = "true"
-        exchange = _Exchange(self._http, name, prompts, self._row_cap, may_be_empty)
-        document, answer, lenient = await exchange.ask(
-            "GET",
-            f"{self._folder}/{name}/JSON/NONFILE",
-            params=parameters,
-            accept=(*JSON, *XML),
-            control_characters=True,
+        exchange = _Exchange(self._http, name, prompts, self._row_cap, may_be_empty, control_characters=True)
+        document, answer = await exchange.ask(
+            "GET", f"{self._folder}/{name}/JSON/NONFILE", params=parameters, accept=(*JSON, *XML)
         )
         status = exchange.member(document, "status", answer)
         if status != "success":
@@ -201,11 +192,11 @@ class QueryAccessService:
         if not isinstance(answered, str) or answered.strip().casefold() != name.casefold():
             raise exchange.refusal(f"is for the query {exchange.shown(answered)}, not {name}", answer)
         rows = exchange.rows(exchange.member(query, "rows", answer), "rows", answer)
-        count = _whole_number(exchange.member(query, "numrows", answer))
+        count = whole_number(exchange.member(query, "numrows", answer))
         if count != len(rows):
             counted = "no number" if count is None else str(count)
             raise exchange.refusal(f"counts {counted} of rows and holds {len(rows)}", answer)
-        return exchange.answer(rows, answer, counted=True, control_characters=lenient)
+        return exchange.answer(rows, answer, counted=True)
 
 
 class CsTools:
@@ -267,17 +258,26 @@ class CsTools:
         if prompts:
             body |= {"prompt_names": list(prompts), "prompt_values": list(prompts.values())}
         exchange = _Exchange(self._http, name, prompts, self._row_cap, may_be_empty)
-        document, answer, _ = await exchange.ask("POST", json=body)
+        document, answer = await exchange.ask("POST", json=body)
         if isinstance(document, dict):
             for complaint in _COMPLAINTS & document.keys():
                 if document[complaint]:
                     raise exchange.refusal(f"holds an error: {exchange.shown(document[complaint])}", answer)
         rows = exchange.rows(exchange.member(document, "data", answer), "data", answer)
-        return exchange.answer(rows, answer, counted=False, control_characters=False)
+        return exchange.answer(rows, answer, counted=False)
 
 
-class _Exchange:
-    """One query, from the request to the rows, with what an error may say about it."""
+class _Exchange(Exchange):
+    """One query, from the request to the rows.
+
+    Args:
+        http: The source.
+        query: Name of the query.
+        prompts: Its prompts; their values are personal.
+        row_cap: The user's "maximum rows to fetch", if known.
+        may_be_empty: Whether an explicit empty list of rows is an answer.
+        control_characters: Whether strings may hold raw control characters.
+    """
 
     def __init__(
         self,
@@ -286,65 +286,38 @@ class _Exchange:
         prompts: Mapping[str, str],
         row_cap: int | None,
         may_be_empty: bool,
+        *,
+        control_characters: bool = False,
     ) -> None:
-        self._http = http
+        super().__init__(
+            http,
+            query,
+            personal=prompts.values(),
+            todo="Nothing of it was kept. Run the query in PeopleSoft and compare; then ask the operator.",
+        )
         self._query = query
-        self._personal = tuple(prompts.values())
-        self._redactor: Redactor = http.redactor.knowing(self._personal)
         self._row_cap = row_cap
         self._may_be_empty = may_be_empty
+        self._control_characters = control_characters
+        self._was_lenient = False
 
-    async def ask(
-        self,
-        method: str,
-        path: str = "",
-        *,
-        params: Mapping[str, str] | None = None,
-        json: Any = None,
-        accept: tuple[str, ...] = JSON,
-        control_characters: bool = False,
-    ) -> tuple[JsonValue, Answer, bool]:
-        """The parsed document, its answer, and whether it took the lenient parser."""
-        asked_again = False
-        while True:
-            answer = await self._http.request(
-                method,
-                path,
-                params=params,
-                json=json,
-                key=self._query,
-                accept=accept,
-                personal=self._personal,
-            )
-            if answer.body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-                raise self._fault(answer)
-            try:
-                document, lenient = _parsed(answer.body, control_characters)
-            except JsonError as error:
-                # A complete body that is no JSON would be the same again; one that was cut would not.
-                if not _looks_cut(answer):
-                    raise self.refusal("is not readable", answer, error.what) from None
-                if asked_again:
-                    raise self._cut_twice(answer, error) from None
-                asked_again = True
-                continue
-            return document, answer, lenient
-
-    def member(self, document: JsonValue, name: str, answer: Answer) -> JsonValue:
-        """A member that the envelope must have, in an object that must be one."""
-        if not isinstance(document, dict):
-            raise self.refusal(f"has {_kind(document)} where an object with {name!r} belongs", answer)
-        if isinstance(document, DuplicateKeys):
-            raise self.refusal(f"names a field beside {name!r} twice", answer)
-        if name not in document:
-            said = "; ".join(self.shown(document[key]) for key in sorted(_SPEAKING & document.keys()) if document[key])
-            raise self.refusal(f"has no {name!r}", answer, f"It said: {said}." if said else "")
-        return document[name]
+    def parsed(self, answer: Answer) -> JsonValue:
+        """The document, read leniently where it takes that and this service writes so."""
+        if answer.body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+            raise self._fault(answer)
+        try:
+            return super().parsed(answer)
+        except JsonError:
+            if not self._control_characters:
+                raise
+        document = loads(answer.body, control_characters=True)
+        self._was_lenient = True
+        return document
 
     def rows(self, value: JsonValue, name: str, answer: Answer) -> Sequence[JsonValue]:
         """The list of rows, refused where it may not be what the query found."""
         if not isinstance(value, list):
-            raise self.refusal(f"has {_kind(value)} where the list {name!r} belongs", answer)
+            raise self.refusal(f"has {kind_of(value)} where the list {name!r} belongs", answer)
         if not value and not self._may_be_empty:
             raise self.refusal("has no rows, and this query always has some", answer)
         if self._row_cap is not None and len(value) >= self._row_cap:
@@ -355,11 +328,9 @@ class _Exchange:
             )
         return value
 
-    def answer(
-        self, rows: Sequence[JsonValue], answer: Answer, *, counted: bool, control_characters: bool
-    ) -> QueryAnswer:
+    def answer(self, rows: Sequence[JsonValue], answer: Answer, *, counted: bool) -> QueryAnswer:
         """The rows with their ordinals, once the row numbers are found to agree with their count."""
-        numbers = [_whole_number(row.get(ROW_NUMBER)) if isinstance(row, dict) else None for row in rows]
+        numbers = [whole_number(row.get(ROW_NUMBER)) if isinstance(row, dict) else None for row in rows]
         known = [number for number in numbers if number is not None]
         if len(set(known)) < len(known):
             raise self.refusal(f"repeats {len(known) - len(set(known))} of its row numbers", answer)
@@ -375,65 +346,36 @@ class _Exchange:
             query=self._query,
             rows=tuple(_row(row) for row in rows),
             ordinals=tuple(next(free) if number is None else number for number in numbers),
-            pointer=self._pointer(answer),
+            pointer=self.pointer(answer),
             proof="row_count" if counted else "row_numbers" if known else "none",
-            control_characters=control_characters,
+            control_characters=self._was_lenient,
             attempts=answer.attempts,
             seconds=answer.seconds,
             bytes_in=answer.bytes_in,
-        )
-
-    def shown(self, value: JsonValue) -> str:
-        """A value of the envelope, fit to be read in an error."""
-        text = repr(value) if isinstance(value, str) else _kind(value)
-        return self._redactor.excerpt(text.encode("utf-8", errors="replace"), _SHOWN_CHARACTERS)
-
-    def refusal(self, what: str, answer: Answer, detail: str = "") -> PermanentSourceError:
-        """An answer that cannot be trusted; `what` continues "The answer of ... to ..."."""
-        sentence = f"The answer of {self._http.name} to {self._query} {what}."
-        return PermanentSourceError(
-            f"{sentence} {detail}".rstrip(),
-            where=f"{self._pointer(answer)}, attempt {answer.attempts}",
-            todo="Nothing of it was kept. Run the query in PeopleSoft and compare; then ask the operator.",
-            status=answer.status,
         )
 
     def _fault(self, answer: Answer) -> PermanentSourceError:
         """XML where JSON was asked: the Integration Broker reports errors so, often with status 200."""
         text = answer.body[:_FAULT_BYTES].decode("utf-8", errors="replace")
         if "<IBResponse" not in text:
-            begins = self._redactor.excerpt(answer.body[:_FAULT_BYTES], _SHOWN_CHARACTERS)
+            begins = self.redactor.excerpt(answer.body[:_FAULT_BYTES], SHOWN_CHARACTERS)
             return self.refusal("is XML where JSON was asked", answer, f'It begins: "{begins}"')
         parts = {name: _element(text, name) for name in ("StatusCode", "MessageSet", "MessageID")}
         code = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
-        message = self._redactor.excerpt(_element(text, "DefaultMessage").encode(), _SHOWN_CHARACTERS)
+        message = self.redactor.excerpt(_element(text, "DefaultMessage").encode(), SHOWN_CHARACTERS)
         failure = self.refusal(
-            "is a fault of the Integration Broker", answer, f'{self._redactor.text(code)}: "{message}"'
+            "is a fault of the Integration Broker", answer, f'{self.redactor.text(code)}: "{message}"'
         )
         if _ABOUT_LOGON.search(message):
             self._http.stop(failure)
         return failure
-
-    def _cut_twice(self, answer: Answer, error: JsonError) -> TransientSourceError:
-        return TransientSourceError(
-            f"The answer of {self._http.name} to {self._query} ended early, twice. {error.what}",
-            where=self._pointer(answer),
-            todo="A proxy or gateway may be cutting answers off; run the load again later.",
-            status=answer.status,
-        )
-
-    def _pointer(self, answer: Answer) -> str:
-        return f"{self._http.name} {self._query}, {answer.url}, request id {answer.request_id}"
 
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_]{1,60}")
 _ALIAS: Final = re.compile(r"\A[A-Z][A-Z0-9]{0,2}\.(?=[^.]+\Z)")
 """A record alias before a field name, e.g. `A.` in `A.STRM`."""
 
-_DIGITS: Final = re.compile(r"[0-9]{1,18}")
 _COMPLAINTS: Final = frozenset({"error", "errors", "fault"})
-_SPEAKING: Final = frozenset({"detail", "error", "message", "reason"})
-_SHOWN_CHARACTERS: Final = 200
 _FAULT_BYTES: Final = 16 * 1024
 _ABOUT_LOGON: Final = re.compile(r"(?i)authenticat|password|log-?\s?on|log-?\s?in|sign-?\s?on")
 
@@ -452,45 +394,13 @@ def _checked_query(name: str, prompts: Mapping[str, str] | None) -> Mapping[str,
     return prompts
 
 
-def _parsed(body: bytes, control_characters: bool) -> tuple[JsonValue, bool]:
-    try:
-        return loads(body), False
-    except JsonError:
-        if not control_characters:
-            raise
-    return loads(body, control_characters=True), True
-
-
-def _looks_cut(answer: Answer) -> bool:
-    return not answer.whole or not answer.body.rstrip().endswith((b"}", b"]"))
-
-
-def _kind(value: JsonValue) -> str:
-    if value is None:
-        return "null"
-    kinds: tuple[tuple[type, str], ...] = (
-        (bool, "a truth value"),
-        (str, "a text"),
-        (dict, "an object"),
-        (list, "a list"),
-    )
-    return next((words for kind, words in kinds if isinstance(value, kind)), "a number")
-
-
-def _whole_number(value: JsonValue) -> int | None:
-    """A count; digits in a string are read too, because they leave no doubt."""
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
 def _has_number(row: JsonValue) -> bool:
     return isinstance(row, dict) and ROW_NUMBER in row
 
 
 def _row(row: JsonValue) -> JsonObject | UnusableRow:
     if not isinstance(row, dict):
-        return UnusableRow("row_not_object", f"The row is {_kind(row)}, not an object.", row)
+        return UnusableRow("row_not_object", f"The row is {kind_of(row)}, not an object.", row)
     sent = {name: value for name, value in row.items() if name != ROW_NUMBER}
     if isinstance(row, DuplicateKeys):
         return UnusableRow("duplicate_key", "The row names a field twice.", sent)

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import asyncpg
+
 from datalake_assets.errors import DatalakeError
-from datalake_assets.storage.postgres import PostgresAddress, run_to_end, scrubbing, server_error, session
+from datalake_assets.storage.postgres import PostgresAddress, run_to_end, scrubbed, scrubbing, server_error, session
 
 if TYPE_CHECKING:
     import psycopg2
@@ -38,6 +40,16 @@ create table if not exists ops.migration (
     applied_at timestamptz not null
 );
 """
+
+_ALEMBIC_RECORD: Final = """
+create table if not exists ops.alembic_version (
+    version_num varchar(32) not null,
+    constraint alembic_version_pkc primary key (version_num)
+);
+"""
+"""As alembic makes it."""
+
+_DUPLICATE_TABLE: Final = "42P07"
 
 _ENV: Final = """
 from alembic import context
@@ -142,6 +154,41 @@ def migrate(address: PostgresAddress, folder: Path) -> list[str]:
     return done
 
 
+async def migrate_within(connection: asyncpg.Connection, folder: Path) -> list[str]:
+    """Apply what is pending as part of the caller's transaction, recorded as `migrate` records it.
+
+    Args:
+        connection: A connection inside a transaction; nobody else can migrate until it ends.
+        folder: Folder of the `NNNN_name.sql` files.
+
+    Returns:
+        Names of the files that were applied.
+
+    Raises:
+        MigrationError: As for `migrate`.
+    """
+    files = _files(folder)
+    await connection.execute(f"set local lock_timeout = '{_LOCK_WAIT}'")
+    await connection.execute("select pg_catalog.pg_advisory_xact_lock($1)", _LOCK)
+    await connection.execute(f"set local lock_timeout = '{_TABLE_LOCK_WAIT}'")
+    waiting = _pending(files, await _read_applied(connection))
+    await connection.execute(_RECORD + _ALEMBIC_RECORD)
+    for file in waiting:
+        for line, statement in _statements(file):
+            try:
+                await connection.execute(statement)
+            except asyncpg.PostgresError as error:
+                said = scrubbed(error).what
+                raise _failed(said, file.name, line, statement, int(error.position or 0), error.sqlstate) from None
+        await connection.execute(
+            "insert into ops.migration values ($1, $2, $3, clock_timestamp())", file.number, file.name, file.sha256
+        )
+    if waiting:
+        await connection.execute("delete from ops.alembic_version")
+        await connection.execute("insert into ops.alembic_version values ($1)", waiting[-1].number)
+    return [file.name for file in waiting]
+
+
 def _upgrade(connection: "sqlalchemy.Connection", files: list[_File]) -> list[str]:
     import alembic.command
     import alembic.config
@@ -220,13 +267,22 @@ def _execute(connection: "sqlalchemy.Connection", statement: str, file: str, lin
         cursor.execute(statement)
     except psycopg2.Error as error:
         position = int(error.diag.statement_position or 0)
-        raise MigrationError(
-            f"A migration failed: {_said(error)}",
-            where=f"{file}, line {line + statement.count(chr(10), 0, position)}",
-            todo="Nothing of this file was applied. Mend it, or the grants of the role, and migrate again.",
-        ) from None
+        raise _failed(_said(error), file, line, statement, position, error.pgcode) from None
     finally:
         cursor.close()
+
+
+def _failed(said: str, file: str, line: int, statement: str, position: int, sqlstate: str | None) -> MigrationError:
+    todo = "Nothing of this file was applied. Mend it, or the grants of the role, and migrate again."
+    if sqlstate == _DUPLICATE_TABLE:
+        todo = (
+            "If the tables of an earlier system have these names, `datalake adopt` shows how to take them over. " + todo
+        )
+    return MigrationError(
+        f"A migration failed: {said}",
+        where=f"{file}, line {line + statement.count(chr(10), 0, position)}",
+        todo=todo,
+    )
 
 
 @contextmanager
@@ -328,9 +384,13 @@ def _files(folder: Path) -> list[_File]:
 async def _applied(address: PostgresAddress) -> dict[str, Any]:
     async with session(address, application_name="datalake migrate") as connection:
         with scrubbing(f"reading the migrations of {address}"):
-            if not await connection.fetchval("select pg_catalog.to_regclass('ops.migration') is not null"):
-                return {}
-            rows = await connection.fetch("select number, file, sha256 from ops.migration")
+            return await _read_applied(connection)
+
+
+async def _read_applied(connection: asyncpg.Connection) -> dict[str, Any]:
+    if not await connection.fetchval("select pg_catalog.to_regclass('ops.migration') is not null"):
+        return {}
+    rows = await connection.fetch("select number, file, sha256 from ops.migration")
     return {row["number"]: row for row in rows}
 
 

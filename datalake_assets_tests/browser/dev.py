@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from datalake_assets.cli.demo import read_contents
+from datalake_assets.cli.judgement import read_contents
 from datalake_assets.clock import Clock
 from datalake_assets.entities import TERM
 from datalake_assets.simulator.client import SimulatorControl, running_simulator

@@ -14,7 +14,7 @@ from playwright.sync_api import BrowserContext, Locator, expect
 from datalake_assets.entities import TERM
 from datalake_assets.lake.checks import checks_of
 from datalake_assets.lake.tables import table_of
-from datalake_assets.sources.http import TERM_QUERY
+from datalake_assets.sources.policies import TERM_QUERY
 from datalake_assets_tests.browser.dev import PATIENCE_S, Dev, processes_of, running_dev
 from datalake_assets_tests.browser.ui import WIDE, Ui, chromium, headless_browser
 from datalake_assets_tests.integration.rehearsal import TABLES, same

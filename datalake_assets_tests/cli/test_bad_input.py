@@ -67,7 +67,10 @@ TABLE = [
     Bad([*ALLOW, "because"], "The reason has 7 characters; it needs at least 10."),
     Bad([*ALLOW, "          x          "], "The reason has 1 characters; it needs at least 10."),
     Bad(["allow", "term_raw.terms", *ALLOW[2:], REASON], "No guard watches 'term_raw.terms'"),
-    Bad(["allow", "term_xform.current_term_data", *ALLOW[2:], REASON], "Assets with guards: term_raw.term_data."),
+    Bad(
+        ["allow", "term_xform.current_term_data", *ALLOW[2:], REASON],
+        "Assets with guards: term_raw.term_data, course_raw.course_data, ",
+    ),
     Bad([*ALLOW[:3], "age", "--reason", REASON], "There is no guard 'age'. What to do: Guards: volume."),
     Bad(["allow", ALLOW[1], "january", *ALLOW[3:], REASON], "'january' is no partition of term_raw.term_data."),
     Bad(["allow", ALLOW[1], "2026-01-31|2258", *ALLOW[3:], REASON], "Write it like 2026-01-31"),

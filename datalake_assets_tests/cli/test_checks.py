@@ -5,7 +5,7 @@ from pathlib import Path
 
 from datalake_assets_tests.cli.commands import Commands, three_days
 
-DAY = ("--date", "2026-01-03")
+DAY = ("--date", "2026-01-03", "--entity", "term")
 
 
 def failed(document: dict[str, list[dict[str, object]]]) -> set[tuple[object, object]]:
@@ -31,7 +31,7 @@ def test_a_failed_check_with_severity_error_exits_1_and_is_named(commands: Comma
     commands.in_lake(three_days)
     commands.sql("update term_xform.current_term_data set digest = digest || 'x'::bytea where strm = '2261'")
     assert commands.run("checks", *DAY).code == 1
-    document = commands.run("checks", *DAY, "--entity", "term", "--json").json()
+    document = commands.run("checks", *DAY, "--json").json()
     assert failed(document) >= {("term_xform.current_term_data", "shows_the_last_change_point")}
     assert document["errors"] == len(failed(document))
 

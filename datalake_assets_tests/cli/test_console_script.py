@@ -5,7 +5,7 @@ from datalake_assets_tests.cli.commands import Commands, three_days
 
 def test_the_installed_command_prints_one_json_document_and_nothing_else(commands: Commands) -> None:
     commands.in_lake(three_days)
-    checked = commands.call("checks", "--date", "2026-01-03", "--json")
+    checked = commands.call("checks", "--date", "2026-01-03", "--entity", "term", "--json")
     assert (checked.code, checked.json()["errors"]) == (0, 0)
     shown = commands.call("as-of", "term", "UGRD", "2258", "--json")
     assert (shown.code, shown.json()["document"]["STRM"], shown.err) == (0, "2258", "")

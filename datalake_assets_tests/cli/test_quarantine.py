@@ -141,7 +141,7 @@ def test_a_replay_ends_where_a_first_good_load_would_have(poisoned: tuple[Comman
         ("term_xform.current_term_data", "2026-01-02"),
         ("term_curated.term_data_by_service", "2026-01-02"),
     ]
-    assert commands.run("checks", "--date", "2026-01-02").code == 0
+    assert commands.run("checks", "--date", "2026-01-02", "--entity", "term").code == 0
 
 
 def test_a_replay_says_in_words_what_changed(poisoned: tuple[Commands, int, Any]) -> None:

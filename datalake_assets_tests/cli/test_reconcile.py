@@ -220,14 +220,17 @@ def test_a_run_of_another_machine_is_never_ended_from_here(commands: Commands, s
 
 def test_answers_of_a_committed_load_are_forgotten_and_those_of_an_unfinished_one_kept(commands: Commands) -> None:
     store = ParquetStore(str(commands.home / "spool"))
-    spool = Spool(store, TERM)
+
+    def spool(piece: LoadSlice, run_id: str) -> Spool:
+        return Spool(store, piece, run_id=run_id, clock=CLOCK)
+
     asked = Asked(answers=[answer(CURRENT)], source=SourceAccount(), named_all=True)
 
     async def story(lake: SmallLake) -> None:
         for day, commits in ((FIRST, True), (SECOND, False)):
             piece = LoadSlice(TERM, day)
             attempt = await Ledger().begin(lake.connection, str(TERM.landing), piece.partition, "a")
-            spool.put(piece, "BU_TERM_QRY", asked, run_id="a", clock=CLOCK)
+            spool(piece, "a").put("BU_TERM_QRY", asked)
             if commits:
                 async with lake.connection.transaction():
                     receipt = Receipt(asset=str(TERM.landing), partition=piece.partition, run_id="a", load_date=day)
@@ -240,7 +243,7 @@ def test_answers_of_a_committed_load_are_forgotten_and_those_of_an_unfinished_on
     assert [partition["load_date"] for partition in store.partitions(TERM.landing)] == ["2026-01-02"]
 
     async def begin_again(lake: SmallLake) -> None:
-        spool.put(LoadSlice(TERM, FIRST), "BU_TERM_QRY", asked, run_id="b", clock=CLOCK)
+        spool(LoadSlice(TERM, FIRST), "b").put("BU_TERM_QRY", asked)
         await Ledger().begin(lake.connection, str(TERM.landing), "2026-01-01", "b")
 
     commands.in_lake(begin_again)

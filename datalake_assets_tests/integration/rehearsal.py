@@ -15,8 +15,8 @@ from typing import Any
 import asyncpg
 import orjson
 
-from datalake_assets.cli.demo import read_contents
-from datalake_assets.entities import TERM
+from datalake_assets.cli.judgement import read_contents
+from datalake_assets.entities import ENTITIES, TERM, Entity
 from datalake_assets.settings import project_files
 from datalake_assets.simulator.client import SimulatorControl, running_simulator
 from datalake_assets.storage.embedded import ensure_database
@@ -25,7 +25,7 @@ from datalake_assets.storage.postgres import PostgresAddress, session
 
 DATALAKE = str(Path(sys.executable).with_name("datalake"))
 
-TABLES = ("term_raw.term_data", "term_xform.current_term_data", "term_curated.term_data_by_service")
+TABLES = tuple(str(table) for entity in ENTITIES for table in (entity.raw, entity.xform, entity.curated))
 CLOCKS = ("run_id", "loaded_at")
 """Columns that tell which run wrote a row, and when: the only ones that may differ between equal tables."""
 
@@ -68,11 +68,12 @@ class Rehearsal:
             timeout=180,
         )
 
-    def load(self, day: date, **additions: str) -> "subprocess.CompletedProcess[str]":
-        """Load one day as the daily job does."""
+    def load(self, day: date, entity: Entity = TERM, **additions: str) -> "subprocess.CompletedProcess[str]":
+        """Load one day of an entity as its daily job does."""
         self.simulator.set_day(day)
+        job = f"{entity.name}_daily"
         return self.command(
-            "run", "term_daily", "--date", day.isoformat(), "--quiet", DATALAKE_TODAY=day.isoformat(), **additions
+            "run", job, "--date", day.isoformat(), "--quiet", DATALAKE_TODAY=day.isoformat(), **additions
         )
 
     def migrated(self) -> "Rehearsal":
@@ -91,10 +92,10 @@ class Rehearsal:
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
         return replace(self, database=name, folder=folder)
 
-    def contents(self) -> dict[str, Any]:
+    def contents(self, entity: Entity = TERM) -> dict[str, Any]:
         async def read() -> dict[str, Any]:
             async with session(self.lake, application_name="test") as connection:
-                return await read_contents(connection, TERM)
+                return await read_contents(connection, entity)
 
         return asyncio.run(read())
 

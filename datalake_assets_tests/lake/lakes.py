@@ -1,9 +1,12 @@
-"""A small real lake for tests: a database with the project's migrations and a folder of snapshots."""
+"""A small real lake for tests: a database with the project's migrations and a folder of snapshots.
+
+It is about terms, unless it is asked for another entity: `lake.of(PERSON)`, `lake.of(COURSE, 2258)`.
+"""
 
 import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -14,7 +17,7 @@ import orjson
 
 from datalake_assets import exact_json
 from datalake_assets.clock import Clock
-from datalake_assets.entities import TERM
+from datalake_assets.entities import COURSE, PERSON, TERM, Entity
 from datalake_assets.lake import quarantine
 from datalake_assets.lake.curated import load_curated
 from datalake_assets.lake.documents import Answer, judge
@@ -25,7 +28,6 @@ from datalake_assets.lake.outcomes import Outcome
 from datalake_assets.lake.raw import RawLoad
 from datalake_assets.lake.services import Service, load_services
 from datalake_assets.lake.slices import LoadSlice
-from datalake_assets.lake.spool import Spool
 from datalake_assets.lake.xform import load_xform
 from datalake_assets.storage.parquet import ParquetStore
 from datalake_assets.storage.postgres import PostgresAddress, session
@@ -42,6 +44,19 @@ OPERATIONS: Final = (
     "ops.quarantine",
     "ops.service_version",
     "ops.guard_override",
+    "ops.term_filtered",
+)
+
+
+def tables_of(entity: Entity) -> tuple[str, ...]:
+    """The tables that hold an entity's rows."""
+    return str(entity.raw), str(entity.xform), str(entity.curated)
+
+
+EVERYTHING: Final = (
+    *TABLES,
+    *OPERATIONS,
+    *(table for entity in (COURSE, PERSON) for table in (*tables_of(entity), f"ops.{entity.name}_filtered")),
 )
 
 
@@ -50,9 +65,23 @@ def term(strm: str, descr: Any = "Fall 2025", career: str = "UGRD", **fields: An
     return {"ACAD_CAREER": career, "STRM": strm, "DESCR": descr, "CURRENT_IND": "N", **fields}
 
 
-def answer(document: Any) -> Answer:
+def person(bu_uid: str, **fields: Any) -> dict[str, Any]:
+    """A small person document."""
+    return {"personid": bu_uid, "email": [{"type": "CAMP", "address": f"{bu_uid.lower()}@example.edu"}], **fields}
+
+
+def course(number: int, term_code: int = 2258, session: str = "1", **fields: Any) -> dict[str, Any]:
+    """A small course document."""
+    return {
+        "termDetails": {"academicCareer": "UGRD", "term": {"code": str(term_code), "description": "Fall 2025"}},
+        "v2": {"courseId": f"{number:06}", "sessionCode": session},
+        **fields,
+    }
+
+
+def answer(document: Any, entity: Entity = TERM) -> Answer:
     """The row of landing for a document, as the real judge makes it."""
-    return judge(TERM, exact_json.loads(orjson.dumps(document)), "test")
+    return judge(entity, exact_json.loads(orjson.dumps(document)), "test")
 
 
 def shuffled(items: Iterable[T], seed: int) -> list[T]:
@@ -69,25 +98,34 @@ def outcome(strm: str, kind: Outcome, career: str = "UGRD") -> Answer:
 
 @dataclass
 class SmallLake:
-    """Loads terms through the real engine."""
+    """Loads one entity through the real engine."""
 
     connection: asyncpg.Connection
     landing: Landing
     folder: Path
     tolerances: Tolerances = ANYTHING_GOES
     services: tuple[Service, ...] = load_services(TERM).services
+    scope: tuple[str | int, ...] = ()
 
     @property
-    def spool(self) -> Spool:
-        return Spool(ParquetStore(f"{self.folder}-spool"), TERM)
+    def spools(self) -> ParquetStore:
+        return ParquetStore(f"{self.folder}-spool")
 
     @property
     def ledger(self) -> Ledger:
         return Ledger()
 
+    def of(self, entity: Entity, *scope: str | int, services: tuple[Service, ...] = ()) -> "SmallLake":
+        """The same lake, about another entity or another scope of one."""
+        landing = Landing(ParquetStore(str(self.folder)), entity)
+        return replace(self, landing=landing, scope=scope, services=services)
+
+    def piece(self, day: date) -> LoadSlice:
+        return LoadSlice(self.landing.entity, day, self.scope)
+
     def land(self, day: date, answers: Iterable[Answer], *, complete: bool = True) -> Snapshot:
         return self.landing.publish(
-            LoadSlice(TERM, day),
+            self.piece(day),
             answers,
             complete=complete,
             source=SourceAccount(),
@@ -97,13 +135,13 @@ class SmallLake:
 
     async def load_raw(self, day: date, run_id: str = "test") -> Receipt:
         load = RawLoad(self.landing, self.ledger, self.tolerances)
-        return await load.load(self.connection, LoadSlice(TERM, day), run_id)
+        return await load.load(self.connection, self.piece(day), run_id)
 
     async def load_xform(self, day: date, run_id: str = "test") -> Receipt:
-        return await load_xform(self.connection, self.ledger, LoadSlice(TERM, day), run_id)
+        return await load_xform(self.connection, self.ledger, self.piece(day), run_id)
 
     async def load_curated(self, day: date, run_id: str = "test") -> Receipt:
-        return await load_curated(self.connection, self.ledger, LoadSlice(TERM, day), self.services, run_id)
+        return await load_curated(self.connection, self.ledger, self.piece(day), self.services, run_id)
 
     async def load(self, day: date, run_id: str = "test") -> Receipt:
         receipt = await self.load_raw(day, run_id)
@@ -143,7 +181,7 @@ class SmallLake:
                     f"select to_jsonb(t) - 'run_id' - 'loaded_at' as row from {table} as t order by row"
                 )
             ]
-            for table in TABLES
+            for table in tables_of(self.landing.entity)
         }
 
     async def empty(self) -> None:
@@ -151,7 +189,7 @@ class SmallLake:
         self.folder = self.folder.with_name(uuid4().hex)
         self.landing = Landing(ParquetStore(str(self.folder)), TERM)
         # A truncate of this many tables takes fifty times as long.
-        await self.connection.execute("; ".join(f"delete from {table}" for table in (*TABLES, *OPERATIONS)))
+        await self.connection.execute("; ".join(f"delete from {table}" for table in EVERYTHING))
 
 
 @asynccontextmanager

@@ -158,6 +158,13 @@ CORRUPTIONS: dict[tuple[str, str], list[list[str]]] = {
         [f"update {CURATED} set strm = '9999' where strm = '2255'"],
         [f"delete from {RAW} where strm = '2255' and load_date = '2026-01-03'"],
     ],
+    ("curated", "rows_show_the_current_state"): [
+        ["delete from ops.term_filtered where strm = '2255'"],
+        ["update ops.term_filtered set digest = '\\x00' where strm = '2255'"],
+        ["update ops.term_filtered set load_date = '2026-01-01' where strm = '2255'"],
+        ["insert into ops.term_filtered values ('UGRD', '9999', '2026-01-01', '\\x00')"],
+        [f"delete from {XFORM} where strm = '2255'"],
+    ],
     ("curated", "active_terms_hold_the_current_term"): [
         [f"update {CURATED} set current_ind = 'N'"],
         [f"update {CURATED} set current_ind = 'Y'"],

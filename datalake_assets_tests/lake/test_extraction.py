@@ -11,12 +11,12 @@ from datalake_assets.clock import Clock
 from datalake_assets.entities import TERM
 from datalake_assets.lake import quarantine
 from datalake_assets.lake.documents import Answer
-from datalake_assets.lake.extraction import DayError, Extraction, Landed
+from datalake_assets.lake.extraction import DayError, Extraction, Landed, ask_once
 from datalake_assets.lake.landing import SourceAccount
 from datalake_assets.lake.ledger import SupersededError
 from datalake_assets.lake.outcomes import Outcome
 from datalake_assets.lake.slices import LoadSlice
-from datalake_assets.lake.spool import Asked
+from datalake_assets.lake.spool import Asked, Spool
 from datalake_assets.storage.postgres import PostgresError
 from datalake_assets_tests.lake.lakes import SmallLake, answer, outcome, term
 
@@ -54,12 +54,13 @@ class Source:
 async def land(
     lake: SmallLake, source: Source, day: date = TODAY, *, today: date = TODAY, run_id: str = "run-1"
 ) -> Landed:
-    extraction = Extraction(lake.landing, lake.spool, lake.ledger, Clock(today))
-    return await extraction.land(lake.connection, LoadSlice(TERM, day), run_id, request=QUERY, ask=source)
+    extraction = Extraction(lake.landing, lake.spools, lake.ledger, Clock(today))
+    return await extraction.land(lake.connection, LoadSlice(TERM, day), run_id, fill=ask_once(QUERY, source))
 
 
 def is_spooled(lake: SmallLake, day: date = TODAY) -> bool:
-    return lake.spool.get(LoadSlice(TERM, day), QUERY) is not None
+    spool = Spool(lake.spools, LoadSlice(TERM, day), run_id="test", clock=Clock())
+    return spool.get(QUERY) is not None
 
 
 def keys(lake: SmallLake, landed: Landed) -> list[tuple[object, ...]]:

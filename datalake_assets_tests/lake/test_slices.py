@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 
 from datalake_assets.entities import TERM, Column
-from datalake_assets.lake.slices import LoadError, LoadSlice
+from datalake_assets.lake.slices import LoadError, LoadSlice, slice_of
 
 DAY = date(2026, 1, 31)
 COURSE = replace(
@@ -41,3 +41,11 @@ def test_a_slice_with_the_wrong_scope_is_refused(entity: object, scope: tuple[in
     with pytest.raises(LoadError) as refusal:
         LoadSlice(entity, DAY, scope)  # type: ignore[arg-type]
     assert str(refusal.value) == message
+
+
+def test_a_number_is_one_wherever_the_scope_comes_from() -> None:
+    """A partition key and the name of a folder bring text, and PostgreSQL wants a number."""
+    assert slice_of(COURSE, "2026-01-31|2258") == LoadSlice(COURSE, DAY, ("2258",)) == LoadSlice(COURSE, DAY, (2258,))
+    assert LoadSlice(COURSE, DAY, ("2258",)).scope == (2258,)
+    with pytest.raises(LoadError, match="term_code is a number in a slice of course; got 'fall'"):
+        LoadSlice(COURSE, DAY, ("fall",))

@@ -78,7 +78,7 @@ def test_a_method_that_is_not_known_is_refused(simulator: SimulatorControl) -> N
         ({"colour": 1}, "preset"),
         ({"faults": {}}, "a list of faults"),
         ({"faults": [{"fault": "status_418"}]}, "status_429"),
-        ({"faults": [{"fault": "status_503", "scope": "sap"}]}, "cstools[/pattern of request keys]"),
+        ({"faults": [{"fault": "status_503", "scope": "hr"}]}, "cstools[/pattern of request keys]"),
         ({"fault_seed": "x"}, "a whole number"),
         ({"days": ["2026-11-20"]}, "poison-day"),
         ({"preset": "hostile", "days": ["soon"]}, "a day such as 2026-11-20"),
@@ -96,13 +96,18 @@ def test_what_is_no_fault_is_refused_and_changes_nothing(
     ("query", "allowed"),
     [
         ("", "term"),
-        ("kind=course", "term"),
+        ("kind=staff", "term"),
+        ("kind=staff", "person"),
+        ("kind=person&term=2258", "no term"),
+        ("kind=person&since=2026-11-20", "documents"),
+        ("kind=person&documents=yes", "true"),
+        ("kind=course", "term=2258"),
         ("kind=term&colour=red", "since"),
         ("kind=term&kind=term", "since"),
         ("kind=term&day=soon", "a day such as 2026-11-20"),
         ("kind=term&since=2026-11-21&day=2026-11-20", "1 to 1000 days"),
         ("kind=term&days=2026-11-25&day=2026-11-20", "days from 2026-11-20 to 2026-11-20"),
-        ("kind=term&endpoint=sap", "qas"),
+        ("kind=term&endpoint=hr", "qas"),
         ("kind=term&attempts=0", "a number above 0"),
         ("kind=term&attempts=many", "a number above 0"),
     ],
@@ -120,7 +125,8 @@ def test_faults_explain_themselves(simulator: SimulatorControl) -> None:
     assert told["today"][0] == told["faults"][0]
     assert len(told["today"]) > 1
     assert told["knobs"]["poison"]["parameters"]["depth"] == "a number from 200 to 1e+06"
-    assert told["knobs"]["poison"]["endpoints"] == ["cstools", "qas"]
+    assert told["knobs"]["poison"]["endpoints"][:2] == ["cstools", "qas"]
+    assert told["knobs"]["ndjson_crlf"]["endpoints"] == ["personapi"]
     assert "outage:peoplesoft" in told["presets"]
 
 
@@ -131,7 +137,7 @@ def test_a_reset_forgets_everything(simulator: SimulatorControl) -> None:
     simulator.reset()
     assert simulator.day() == SCENARIO_START
     assert simulator.faults()["faults"] == []
-    assert simulator.requests() == {"endpoints": {}, "requests": []}
+    assert simulator.requests() == {"endpoints": {}, "people": {}, "requests": []}
 
 
 def test_new_faults_meet_a_first_attempt(simulator: SimulatorControl) -> None:

@@ -8,11 +8,13 @@ from datalake_assets.simulator.credentials import Credentials
 from datalake_assets.simulator.cstools import CsTools
 from datalake_assets.simulator.errors import SimulatorError
 from datalake_assets.simulator.faults import Fault, fault, parse_fault, strike
+from datalake_assets.simulator.people import People
 from datalake_assets.simulator.peoplesoft import QueryAccessService
 from datalake_assets.simulator.queries import Queries
 from datalake_assets.simulator.terms import TermPopulation
 
-QUERIES = Queries(TermPopulation(Config()))
+TERMS = TermPopulation(Config())
+QUERIES = Queries(TERMS, People(Config(), TERMS))
 CSTOOLS = CsTools(QUERIES, Credentials.of(1))
 QAS = QueryAccessService(QUERIES, Credentials.of(1), alias_fields=False)
 DAY = date(2026, 11, 20)

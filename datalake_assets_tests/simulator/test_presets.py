@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from datalake_assets.simulator.config import Config
 from datalake_assets.simulator.days import Days, days_between
 from datalake_assets.simulator.errors import SimulatorError
 from datalake_assets.simulator.faults import KNOBS
-from datalake_assets.simulator.presets import _LOST_DAYS, _PASSING, _SPOILT_ROWS, Presets
+from datalake_assets.simulator.presets import _HOSTILITIES, _TERMS, Presets
 from datalake_assets.simulator.terms import TermPopulation
 from datalake_assets_tests.simulator.callers import SCENARIO_START, ask_cstools, ask_qas
 
@@ -86,7 +87,14 @@ def test_poison_day_needs_a_day() -> None:
     with pytest.raises(SimulatorError, match="poison-day needs a day"):
         presets().plan("poison-day")
     plan = presets().plan("poison-day", days=Days.parse(["2026-11-24"]))
-    assert [len(plan.on(date(2026, 11, day))) for day in (23, 24, 25)] == [0, 4, 0]
+    of_terms = [[found for found in plan.on(date(2026, 11, day)) if found.scope == _TERMS] for day in (23, 24, 25)]
+    assert [len(found) for found in of_terms] == [0, 4, 0]
+    assert {found.scope for found in plan.on(date(2026, 11, 24))} == {
+        _TERMS,
+        "snaplogic_course",
+        "personapi",
+        "snapperson",
+    }
 
 
 def test_hostile_days_differ_and_some_are_lost(simulator: SimulatorControl) -> None:
@@ -107,17 +115,23 @@ def test_the_first_day_of_a_hostile_scenario_is_never_lost() -> None:
     """A walk that begins with nothing has nothing to lose, and proves nothing."""
     hostile = presets(scenario_start=SCENARIO_START)
     for seed in range(40):
-        assert not set(_LOST_DAYS) & set(hostile.plan("hostile", fault_seed=seed).on(SCENARIO_START))
+        faults = hostile.plan("hostile", fault_seed=seed).on(SCENARIO_START)
+        for one in _HOSTILITIES:
+            lost = {replace(found, scope=scope) for found in one.lost for scope in one.scopes}
+            assert not lost & set(faults)
 
 
 def test_hostile_uses_every_kind_of_fault() -> None:
     """A fault that no preset uses is a fault that no rehearsal meets."""
     plan = presets().plan("hostile")
-    days = days_between(date(2026, 1, 1), date(2035, 12, 31))
-    met = {(fault.knob, fault.settings) for day in days for fault in plan.on(day)}
-    listed = (*_PASSING, *_SPOILT_ROWS, *_LOST_DAYS)
-    assert met == {(fault.knob, fault.settings) for fault in listed}
-    assert {knob for knob, _ in met} == set(KNOBS)
+    days = days_between(date(2026, 1, 1), date(2028, 12, 31))
+    met = {fault for day in days for fault in plan.on(day)}
+    for one in _HOSTILITIES:
+        listed = {*one.passing, *one.spoilt, *one.lost}
+        assert {fault for fault in met if fault.scope in one.scopes} == {
+            replace(fault, scope=scope) for fault in listed for scope in one.scopes
+        }
+    assert {fault.knob for fault in met} == set(KNOBS)
 
 
 def test_another_fault_seed_is_another_hostile_world() -> None:

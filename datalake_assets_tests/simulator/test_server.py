@@ -134,16 +134,33 @@ def test_it_imports_nothing_that_makes_it_slow_to_start() -> None:
 
 def test_environments_lead_clients_to_it(simulator: SimulatorControl) -> None:
     assert simulator.environment() == simulator.environment("cstools")
-    assert set(simulator.environment("cstools")) == {"CS_ENV", "DE_CSTOOLS_ENDPOINT", "DE_CSTOOLS_KEY"}
-    assert set(simulator.environment("qas")) == {
-        "CS_ENV",
-        "PEOPLE_SOFT_URL",
-        "PEOPLE_SOFT_USER",
-        "PEOPLE_SOFT_PASS",
+    others = {
+        "SNAPLOGIC_COURSE_URL",
+        "SNAPLOGIC_COURSE_KEY",
+        "DE_PERSON_API_URL",
+        "DE_PERSON_API_KEY",
+        "SAP_URL",
+        "SAP_KEY",
+        "VDS_URL",
+        "VDS_KEY",
+    }
+    cstools, qas = ({*simulator.environment(flavour)} - others for flavour in ("cstools", "qas"))
+    assert cstools == {"CS_ENV", "DE_CSTOOLS_ENDPOINT", "DE_CSTOOLS_KEY"}
+    assert qas == {"CS_ENV", "PEOPLE_SOFT_URL", "PEOPLE_SOFT_USER", "PEOPLE_SOFT_PASS"}
+    assert others < {*simulator.environment()}
+    other_ways = simulator.environment(person="snaplogic", vds="adap")
+    assert {*other_ways} - cstools == others - {"DE_PERSON_API_URL", "DE_PERSON_API_KEY", "VDS_KEY"} | {
+        "SNAPLOGIC_PERSON_URL",
+        "SNAPLOGIC_PERSON_KEY",
+        "VDS_BASE_DN",
+        "VDS_USERNAME",
+        "VDS_PASSWORD",
     }
     assert simulator.environment("qas")["PEOPLE_SOFT_URL"] == simulator.base_url
     with pytest.raises(SimulatorError, match="cstools, qas"):
         simulator.environment("sap")
+    with pytest.raises(SimulatorError, match="ndjson, snaplogic"):
+        simulator.environment(person="paper")
 
 
 def test_a_flavour_is_meant_where_none_is_named() -> None:

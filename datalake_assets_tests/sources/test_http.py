@@ -19,8 +19,14 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
-from datalake_assets.sources.errors import PermanentSourceError, SourceError, TransientSourceError
-from datalake_assets.sources.http import (
+from datalake_assets.sources.errors import (
+    PermanentSourceError,
+    RedirectedError,
+    SourceError,
+    TransientSourceError,
+)
+from datalake_assets.sources.http import HttpSource
+from datalake_assets.sources.policies import (
     COURSE_TERM,
     HAWK_PAGE,
     PEOPLESOFT_IDS,
@@ -29,7 +35,6 @@ from datalake_assets.sources.http import (
     SAP_IDS,
     TERM_QUERY,
     VDS_PAGE,
-    HttpSource,
     MiB,
     RequestPolicy,
 )
@@ -129,7 +134,7 @@ WIRE_ANSWERS: list[tuple[str, Reply, type[SourceError], str, int]] = [
       for s in (400, 401, 403, 404, 405, 413, 415, 422, 501, 505)],
     *[(f"status_{s}", answer(b"{}", s), TRANSIENT, f"with status {s}", ALL)
       for s in (408, 425, 429, 502, 503, 504)],
-    *[(f"status_{s}", answer(b"", s, headers={"Location": "https://other.example/p?k=1"}), PERMANENT,
+    *[(f"status_{s}", answer(b"", s, headers={"Location": "https://other.example/p?k=1"}), RedirectedError,
        "redirects to other.example;", 1) for s in (301, 302, 303, 307, 308)],
     ("not_modified", answer(b"", 304), PERMANENT, "status 304", 1),
 ]  # fmt: skip

@@ -9,7 +9,6 @@ import pytest
 from pydantic import SecretStr
 
 from datalake_assets.sources.errors import PermanentSourceError, SourceError, TransientSourceError
-from datalake_assets.sources.http import TERM_QUERY, RequestPolicy
 from datalake_assets.sources.peoplesoft import (
     ROW_NUMBER,
     CsTools,
@@ -18,6 +17,7 @@ from datalake_assets.sources.peoplesoft import (
     QueryAnswer,
     UnusableRow,
 )
+from datalake_assets.sources.policies import TERM_QUERY, RequestPolicy
 from datalake_assets_tests.sources.fault_server import (
     FaultServer,
     Reply,

@@ -17,6 +17,7 @@ class Column(str):
     type: str
     sql_type: str
     path: tuple[str, ...]
+    max_length = 4
 
     def __new__(cls, name: str, type_name: str, path: tuple[str, ...] = ()) -> Self:
         """Make one from its name, its PostgreSQL type and its path in the document."""
@@ -33,6 +34,8 @@ SQLFLUFF_JINJA_FILTERS = _environment().filters
 raw = TableName("term_raw", "term_data")
 xform = TableName("term_xform", "current_term_data")
 curated = TableName("term_curated", "term_data_by_service")
+marks = TableName("ops", "term_filtered")
+partition = TableName("term_curated", "term_data_by_service__advising")
 table = raw
 key = (Column("acad_career", "varchar", ("ACAD_CAREER",)), Column("strm", "varchar", ("STRM",)))
 key_names = ("acad_career", "strm")
@@ -41,5 +44,13 @@ columns = (*key, Column("document", "jsonb"))
 document = "document"
 dated = "load_date"
 into = "loaded"
+service = "advising"
+query = "select 1"
 sensitive = ("national_id",)
 names = key_names
+tables = (raw, xform)
+old_raw, old_xform, old_curated = raw, xform, curated
+prepared, state = "prepared", "state"
+shows_documents = True
+kind = "table"
+zone = "UTC"

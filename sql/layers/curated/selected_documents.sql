@@ -3,6 +3,7 @@ select
     {{ key_names | columns("r") }},
     r.load_date,
     r.digest,
+    true as stale,
     r.{{ document | column }} as document
 from unnest(
     {% for column in key %}

@@ -1,6 +1,6 @@
 -- severity: error
 -- blocking: true
--- The last load of the date accounts for every key that was asked for.
+-- The last load of the date, of every scope, accounts for every key that was asked for.
 
 -- $1: the date.
 select 1

@@ -1,0 +1,96 @@
+"""The whole lineage, terms, courses and people, as `datalake demo` walks it, against the truth of each day."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from datalake_assets.entities import COURSE, PERSON, Entity
+from datalake_assets.simulator.canonical import digest
+from datalake_assets.simulator.client import SimulatorControl, running_simulator
+from datalake_assets_tests.integration.oracle import services_of, view
+from datalake_assets_tests.integration.rehearsal import DATALAKE
+from datalake_assets_tests.servers import open_folder
+
+FIRST = date(2026, 3, 2)
+DAYS = [FIRST + timedelta(days=offset) for offset in range(3)]
+PERSONS = 150
+
+
+@pytest.fixture(scope="module")
+def reports() -> Iterator[list[dict[str, Any]]]:
+    """What `datalake demo --days 3 --json` told of three days without faults."""
+    with open_folder() as home:
+        file = home / "out.json"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("POSTGRES_", "DE_"))}
+        arguments = ["--days", "3", "--persons", str(PERSONS), "--preset", "clean", "--until", DAYS[-1].isoformat()]
+        result = subprocess.run(
+            [DATALAKE, "demo", *arguments, "--json", str(file)],
+            env={**environment, "DATALAKE_HOME": str(home)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        yield orjson.loads(file.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[SimulatorControl]:
+    """A simulator of the test's own, which shows the same days."""
+    with running_simulator(preset="clean", scenario_start=FIRST, persons=PERSONS) as control:
+        yield control
+
+
+def true_documents(simulator: SimulatorControl, entity: Entity, day: str, terms: list[str]) -> dict[str, Any]:
+    """Every document that there is on a day, by its key as text."""
+    asked = terms if entity is COURSE else [None]
+    documents: dict[str, Any] = {}
+    for term in asked:
+        documents |= simulator.truth(kind=entity.name, day=day, term=term, documents=True)["documents"]
+    return documents
+
+
+@pytest.mark.parametrize("entity", [COURSE, PERSON], ids=lambda entity: entity.name)
+def test_every_service_sees_of_every_document_exactly_its_paths(reports, simulator, entity: Entity):
+    """Invariants 1 and 7, document by document and day by day."""
+    key_paths = ["/" + "/".join(column.path) for column in entity.key]
+    compared = 0
+    known: dict[str, Any] = {}
+    for report in reports:
+        terms = [term["strm"] for term in report["term"]["active_terms"]]
+        known |= true_documents(simulator, entity, report["day"], terms)
+        # Which of them are there follows from the account of the lake, which the demo has compared.
+        assert report[entity.name]["differences"] == []
+        there = {"/".join(row["key"]) for row in report[entity.name]["keys"]}
+        known = {key: document for key, document in known.items() if key in there}
+        assert known.keys() == there
+        for name, service in services_of(entity.name).items():
+            expected = {
+                key: digest(seen)
+                for key, document in known.items()
+                if (seen := view(service, document, key_paths)) is not None
+            }
+            rows = report[entity.name]["service_documents"].get(name, [])
+            found = {"/".join(row["key"]): row["digest"] for row in rows}
+            assert found.keys() == expected.keys(), (report["day"], name)
+            assert found == expected, (report["day"], name)
+            compared += len(found)
+    assert compared > len(DAYS) * len(known)
+
+
+def test_the_days_of_the_demo_hold_changes_of_every_kind(reports):
+    """A comparison with days on which nothing happens would prove nothing."""
+    for entity in ("course", "person"):
+        counts = {"rows_new": 0, "rows_changed": 0, "rows_removed": 0}
+        for report in reports[1:]:
+            raw = report[entity]["tables"][f"{entity}_raw.{entity}_data"]
+            for name in counts:
+                counts[name] += raw[name]
+        assert counts["rows_changed"] > 0, (entity, counts)
+    assert reports[-1]["person"]["services"]["full"] > 0

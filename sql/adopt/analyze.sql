@@ -1,0 +1,2 @@
+-- What the planner of the next load should know.
+analyze {{ table | table }}

@@ -1,0 +1,2 @@
+-- A place for what is set aside.
+create schema {{ into | column }}

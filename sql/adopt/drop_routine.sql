@@ -1,0 +1,2 @@
+-- Give up a function of the migrations.
+drop function {{ into }}

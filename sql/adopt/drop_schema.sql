@@ -1,0 +1,2 @@
+-- Give up a schema that is empty now.
+drop schema {{ into | column }}

@@ -1,0 +1,4 @@
+-- How many rows a check finds.
+select count(*) from (
+{{ query }}
+) as offending

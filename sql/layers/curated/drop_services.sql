@@ -1,8 +1,0 @@
--- Take out services that are no longer defined. $1: names of those that are.
-with gone as (
-    delete from {{ curated | table }}
-    where service <> all($1::text[])
-    returning service
-)
-
-select count(*) from gone

@@ -1,2 +1,0 @@
--- Make room for the next service.
-drop table pg_temp.filtered

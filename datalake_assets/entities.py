@@ -185,3 +185,6 @@ ID_SOURCES: Final = (PEOPLESOFT_IDS, SAP_IDS, VDS_IDS)
 
 ENTITIES: Final[tuple[Entity, ...]] = (TERM, COURSE, PERSON)
 """What has a history, a current state and services."""
+
+LANDED: Final[tuple[Entity, ...]] = (*ENTITIES, *ID_SOURCES, POPULATION)
+"""What has snapshots."""

@@ -5,6 +5,7 @@ come from `layers.py`.
 """
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from typing import Final, cast
 
@@ -90,6 +91,7 @@ async def ask_for_persons(run: LandingRun, spool: Spool) -> Filled:
     ]
     run.log(f"Asking for {len(members):,} people; {len(answered):,} were answered before.")
     failed = 0
+    started = time.monotonic()
     async with run.sources.queries(PERSON_TERMS) as queries, run.sources.persons() as persons:
         costs = _Costs((queries.stats, persons.stats))
         loading = load_persons(
@@ -103,6 +105,7 @@ async def ask_for_persons(run: LandingRun, spool: Spool) -> Filled:
             async for results in batches:
                 failed += sum(result.outcome == "failed" for result in results)
                 spool.append(Asked(list(_judged(results)), costs.since_last()))
+    spool.append(Asked([], SourceAccount(duration_s=round(time.monotonic() - started, 3))))
     run.lake.tolerances.check_failed(failed, len(members) + len(answered), f"{run.piece}")
     return Filled(named_all=snapshot.complete)
 

@@ -73,8 +73,14 @@ def build_population_assets(partitions_def: dg.PartitionsDefinition[str]) -> lis
 
 async def ask_peoplesoft(sources: SourcesResource) -> Asked:
     """Ask PeopleSoft for the ids of students."""
-    async with sources.queries(PEOPLESOFT_IDS_POLICY) as queries, asyncio.TaskGroup() as group:
-        asked = {f"peoplesoft/{query}": group.create_task(peoplesoft_ids(queries, query)) for query in STUDENT_QUERIES}
+    try:
+        async with sources.queries(PEOPLESOFT_IDS_POLICY) as queries, asyncio.TaskGroup() as tasks:
+            asked = {
+                f"peoplesoft/{query}": tasks.create_task(peoplesoft_ids(queries, query)) for query in STUDENT_QUERIES
+            }
+    except ExceptionGroup as failures:
+        # Raised by itself: a group says neither what failed nor whether trying again may help.
+        raise failures.exceptions[0] from None
     return _ids(PEOPLESOFT_IDS, {name: task.result() for name, task in asked.items()}, queries.stats)
 
 

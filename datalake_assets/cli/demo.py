@@ -287,10 +287,10 @@ def _print_load(console: Console, load: LoadReport) -> None:
         console.print(f"    {load.error}", markup=False, soft_wrap=True)
     if not load.tables:
         return
-    table = Table(box=None, padding=(0, 2, 0, 2))
+    table = Table(box=None, padding=(0, 1))
     table.add_column("asset", no_wrap=True, min_width=_ASSET_WIDTH)
     for name in _COLUMNS.values():
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     for asset, numbers in load.tables.items():
         cells = ["" if numbers[name] is None else _cell(numbers[name]) for name in _COLUMNS]
         table.add_row(asset, *cells)

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import dagster as dg
 
-from datalake_assets.entities import ENTITIES
+from datalake_assets.entities import LANDED
 from datalake_assets.errors import DatalakeError
 from datalake_assets.lake import leftovers
 from datalake_assets.lake.leftovers import Backend
@@ -115,9 +115,9 @@ async def _clear_files(
     connection: asyncpg.Connection, done: Reconciled, lake_url: str, spool_folder: str, superseded_for_s: float
 ) -> None:
     spool = ParquetStore(spool_folder)
-    pieces = await leftovers.clear_spools(connection, spool, ENTITIES, dry_run=done.dry_run)
+    pieces = await leftovers.clear_spools(connection, spool, LANDED, dry_run=done.dry_run)
     done.spools = [str(piece) for piece in pieces]
-    named = await leftovers.snapshots_named(connection, ENTITIES)
+    named = await leftovers.snapshots_named(connection, LANDED)
 
     def unneeded(_: Manifest) -> bool:
         return False

@@ -1,7 +1,11 @@
 -- What some runs did to each table, in the order of the layers. $1: the runs. Grain: table.
 select
     asset,
-    (array_agg(rows_total order by committed_at desc))[1] as rows_total,
+    -- Of a table, its rows after the last load; of landing, the rows of each snapshot.
+    case
+        when asset like '%\_landing.%' then sum(rows_total)::bigint
+        else (array_agg(rows_total order by committed_at desc))[1]
+    end as rows_total,
     sum(rows_new)::bigint as rows_new,
     sum(rows_changed)::bigint as rows_changed,
     sum(rows_removed)::bigint as rows_removed,

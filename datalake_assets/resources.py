@@ -20,7 +20,7 @@ from datalake_assets.settings import CsToolsSettings, PersonApiSettings, Setting
 from datalake_assets.sources.courses import CourseApi
 from datalake_assets.sources.peoplesoft import CsTools, QueryAccessService
 from datalake_assets.sources.persons import PersonApi, SnapLogicPersons
-from datalake_assets.sources.policies import RequestPolicy
+from datalake_assets.sources.policies import COURSE_TERM, PERSON_BATCH, SAP_IDS, VDS_PAGE, RequestPolicy
 from datalake_assets.sources.sap import SapEmployees
 from datalake_assets.sources.vds import VdsAdap, VdsWrapper
 from datalake_assets.storage.parquet import ParquetStore
@@ -95,6 +95,10 @@ class SourcesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     Every method raises a `SettingError` that names the variable if one is missing.
     """
 
+    def policy_of(self, policy: RequestPolicy) -> RequestPolicy:
+        """What a request may cost; a rehearsal of faults is less patient than a night."""
+        return policy
+
     def queries(self, policy: RequestPolicy) -> CsTools | QueryAccessService:
         """PeopleSoft queries, through CS Tools or the Query Access Service.
 
@@ -108,7 +112,7 @@ class SourcesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             return CsTools(
                 way.endpoint,
                 way.key,
-                policy=policy,
+                policy=self.policy_of(policy),
                 row_cap=way.row_cap,
                 ca_bundle=way.ca_bundle,
                 user_agent=agent,
@@ -117,7 +121,7 @@ class SourcesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             way.url,
             way.user,
             way.password,
-            policy=policy,
+            policy=self.policy_of(policy),
             node=way.node,
             row_cap=way.row_cap,
             ca_bundle=way.ca_bundle,
@@ -132,6 +136,7 @@ class SourcesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             way.url,
             way.key,
             active=(way.active_status,),
+            policy=self.policy_of(SAP_IDS),
             ca_bundle=way.ca_bundle,
             user_agent=settings.require("HTTP_USER_AGENT"),
         )
@@ -142,9 +147,22 @@ class SourcesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         agent = settings.require("HTTP_USER_AGENT")
         way = settings.vds()
         if isinstance(way, VdsWrapperSettings):
-            return VdsWrapper(way.url, way.key, size_limit=way.size_limit, ca_bundle=way.ca_bundle, user_agent=agent)
+            return VdsWrapper(
+                way.url,
+                way.key,
+                size_limit=way.size_limit,
+                policy=self.policy_of(VDS_PAGE),
+                ca_bundle=way.ca_bundle,
+                user_agent=agent,
+            )
         return VdsAdap(
-            way.url, way.base_dn, basic=way.basic, bearer=way.bearer, ca_bundle=way.ca_bundle, user_agent=agent
+            way.url,
+            way.base_dn,
+            basic=way.basic,
+            bearer=way.bearer,
+            policy=self.policy_of(VDS_PAGE),
+            ca_bundle=way.ca_bundle,
+            user_agent=agent,
         )
 
     def persons(self) -> PersonApi | SnapLogicPersons:
@@ -153,8 +171,17 @@ class SourcesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         agent = settings.require("HTTP_USER_AGENT")
         way = settings.person_api()
         if isinstance(way, PersonApiSettings):
-            return PersonApi(way.url, way.key, ca_bundle=way.ca_bundle, user_agent=agent)
-        return SnapLogicPersons(way.url, way.key, cs_env=way.cs_env, ca_bundle=way.ca_bundle, user_agent=agent)
+            return PersonApi(
+                way.url, way.key, policy=self.policy_of(PERSON_BATCH), ca_bundle=way.ca_bundle, user_agent=agent
+            )
+        return SnapLogicPersons(
+            way.url,
+            way.key,
+            cs_env=way.cs_env,
+            policy=self.policy_of(PERSON_BATCH),
+            ca_bundle=way.ca_bundle,
+            user_agent=agent,
+        )
 
     def courses(self) -> CourseApi:
         """Courses, through SnapLogic."""
@@ -164,6 +191,7 @@ class SourcesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             way.url,
             way.key,
             cs_env=way.cs_env,
+            policy=self.policy_of(COURSE_TERM),
             ca_bundle=way.ca_bundle,
             user_agent=settings.require("HTTP_USER_AGENT"),
         )

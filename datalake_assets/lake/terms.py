@@ -3,15 +3,11 @@
 How they are selected is in `sql/term_curated/`; what is loaded for them does not belong here.
 """
 
-from typing import Final
-
 import asyncpg
 
-from datalake_assets.entities import TERM
+from datalake_assets.entities import COURSE, TERM
 from datalake_assets.lake.slices import LoadError
 from datalake_assets.statements import statement
-
-SERVICE: Final = "active_terms"
 
 
 class NoActiveTermsError(LoadError):
@@ -24,11 +20,11 @@ async def active_terms(connection: asyncpg.Connection) -> list[int]:
     Raises:
         NoActiveTermsError: There is none; it never means that courses are gone.
     """
-    rows = await connection.fetch(statement("active_terms/codes.sql"), SERVICE)
+    rows = await connection.fetch(statement(f"{COURSE.raw.path}/loaded_scopes.sql"))
     if not rows:
         raise NoActiveTermsError(
             "No term is active: Term was never loaded, or its last load named none.",
             where=str(TERM.curated),
             todo="Run `datalake run term_daily`, and look at the checks of the term tables.",
         )
-    return [row["term_code"] for row in rows]
+    return sorted(int(row["term_code"]) for row in rows)

@@ -169,9 +169,7 @@ class PersonRecords:
             faults = [fault for fault, ids in chosen if person_id in ids]
             documents = _sent(self._documents.true_document(person_id, day), faults)
             sent[person_id] = [
-                document
-                for document in documents
-                if isinstance(document, dict) and document["personid"] == person_id
+                document for document in documents if isinstance(document, dict) and document["personid"] == person_id
             ]
         return sent
 

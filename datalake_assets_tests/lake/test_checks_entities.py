@@ -54,9 +54,10 @@ async def good(anyio_backend: str, module_lake: SmallLake) -> dict[str, SmallLak
         lakes[str(code)] = module_lake.of(COURSE, code, services=SERVICES["course"])
     lakes["course"] = lakes[str(FALL)]
     codes = ("2255", "2258", "2261")
-    module_lake.land(D1, [answer(term(code, CURRENT_IND="Y" if code == "2258" else "N")) for code in codes])
     module_lake.services = (service("active_terms", "/STRM", requires=("/STRM",)),)
-    await module_lake.load(D1)
+    for day in (D1, D3):
+        module_lake.land(day, [answer(term(code, CURRENT_IND="Y" if code == "2258" else "N")) for code in codes])
+        await module_lake.load(day)
     await module_lake.connection.execute(
         "delete from term_curated.term_data_by_service where strm not in ('2258', '2261')"
     )
@@ -131,6 +132,9 @@ DAMAGE = {
     for entity in (COURSE, PERSON)
     for (layer, name), statements in damage(entity).items()
 }
+DAMAGE["course", "raw", "active_terms_are_of_the_day"] = [
+    "delete from ops.receipt where asset = 'term_curated.term_data_by_service' and load_date = '2026-01-03'"
+]
 
 
 def test_every_check_has_damage_that_it_must_find() -> None:
@@ -152,7 +156,9 @@ async def test_damage_is_found(good: dict[str, SmallLake], key: tuple[str, str, 
         assert not (await evaluated(good, key)).passed
 
 
-WHOLE_TABLE = {"schema_and_key", "receipt_matches_rows", "no_sensitive_keys", "service_paths_hold_data"}
+WHOLE_TABLE = {"schema_and_key", "receipt_matches_rows", "no_sensitive_keys", "service_paths_hold_data"} | {
+    "active_terms_are_of_the_day"
+}
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,8 @@ class SourcesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """
 
     def policy_of(self, policy: RequestPolicy) -> RequestPolicy:
-        """What a request may cost; a rehearsal of faults is less patient than a night."""
-        return policy
+        """What a request may cost; a rehearsal is less patient than a night."""
+        return policy.with_backoff(load_settings().backoff_factor)
 
     def queries(self, policy: RequestPolicy) -> CsTools | QueryAccessService:
         """PeopleSoft queries, through CS Tools or the Query Access Service.

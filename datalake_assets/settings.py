@@ -95,6 +95,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     Variable("POSTGRES_CA", "file with the certificate authority of the PostgreSQL server"),
     Variable("DAGSTER_POSTGRES_DB", "database of Dagster's own storage on the same server", "datalake_dagster"),
     Variable("HTTP_USER_AGENT", "User-Agent sent to every source", "datalake-assets"),
+    Variable("HTTP_BACKOFF_FACTOR", "share of the usual wait before a request is repeated; rehearsals wait less", "1"),
     Variable(
         "CS_ENV",
         "Campus Solutions environment that sources are asked for",
@@ -534,6 +535,15 @@ class Settings:
     @staticmethod
     def _wrong(name: str, rule: str) -> SettingError:
         return SettingError(f"{name} {rule}.", todo=f"Set {name} ({_BY_NAME[name].purpose}).")
+
+    @property
+    def backoff_factor(self) -> float:
+        """Share of the usual wait before a request is repeated.
+
+        Raises:
+            SettingError: It is no share.
+        """
+        return self._share("HTTP_BACKOFF_FACTOR")
 
     @property
     def has_sources(self) -> bool:

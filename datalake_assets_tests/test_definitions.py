@@ -61,6 +61,7 @@ def test_asset_keys_are_the_tables_and_the_sources_and_nothing_else(definitions)
 
 
 def test_the_graph_goes_from_source_to_curated(definitions):
+    """Fault D7: jobs of ops had neither lineage nor partitions nor checks."""
     upstream = {
         spec.key.to_user_string(): sorted(dep.asset_key.to_user_string() for dep in spec.deps)
         for spec in definitions.resolve_all_asset_specs()

@@ -32,7 +32,7 @@ def test_the_columns_of_term_keep_the_types_their_readers_know() -> None:
 
 
 def test_the_position_in_the_answer_is_no_part_of_the_key() -> None:
-    """With the row number in the key, a row without one aborted the load and an added term renamed the rest (T5)."""
+    """With the row number in the key, rows without one ended the load, an added term renamed the rest (fault T5)."""
     assert TERM.key_names == ("acad_career", "strm")
 
 

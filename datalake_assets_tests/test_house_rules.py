@@ -28,6 +28,12 @@ BORDERS = {
     "sources": {"errors", "exact_json"},
 }
 
+FAULTS = {"P": 22, "C": 8, "T": 6, "X": 5, "D": 7}
+"""The faults of what this project replaces, by kind and how many there are: of people, courses, terms, transport, and
+of the first Dagster code. `Fault P3` in the docstring of a test says that it shows the effect prevented."""
+
+FAULT_CODES = [f"{kind}{number}" for kind, count in FAULTS.items() for number in range(1, count + 1)]
+
 SQL = re.compile(
     r"""^\s*(
         with\s+\w+\s+as\s*(not\s+materialized\s*|materialized\s*)?\(
@@ -78,6 +84,47 @@ def run_python(code: str, folder: Path, environment: dict[str, str]) -> subproce
     start = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
     command = [sys.executable, "-P", "-c", start + code]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def cited_faults(docstring: str) -> set[str]:
+    """Codes in "Fault P3", "faults C1, C2 and D4" or "Faults P1 to P3"."""
+    code = r"[PCTXD]\d+"
+    cited: set[str] = set()
+    for codes in re.findall(rf"\b[Ff]aults?\s+({code}(?:(?:,\s+|\s+and\s+|\s+to\s+){code})*)", docstring):
+        cited.update(re.findall(code, codes))
+        for first, last in re.findall(rf"({code})\s+to\s+({code})", codes):
+            cited.update(f"{first[0]}{number}" for number in range(int(first[1:]), int(last[1:]) + 1))
+    return cited
+
+
+def faults_cited_by_tests() -> set[str]:
+    return {
+        code
+        for path in TESTS.rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+        for code in cited_faults(ast.get_docstring(node) or "")
+    }
+
+
+@pytest.mark.parametrize(
+    ("docstring", "codes"),
+    [
+        ("Fault P3: one null lost everybody.", {"P3"}),
+        ("Rows vanished (faults C1, C2 and D4). Fault X1 besides.", {"C1", "C2", "D4", "X1"}),
+        ("Invariant 3, faults\nP9 to P11, T1: a sentence.", {"P9", "P10", "P11", "T1"}),
+        ("A killed process (D1).", set()),
+    ],
+)
+def test_a_cited_fault_is_recognised(docstring: str, codes: set[str]) -> None:
+    assert cited_faults(docstring) == codes
+
+
+def test_every_fault_of_what_is_replaced_is_shown_to_be_prevented() -> None:
+    """A fault that no test names comes back unnoticed."""
+    cited = faults_cited_by_tests()
+    assert [code for code in FAULT_CODES if code not in cited] == []
+    assert sorted(cited - set(FAULT_CODES)) == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -8,13 +8,15 @@ import re
 import sys
 from pathlib import Path
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FloatRect, Page, expect
 
-from datalake_assets_tests.browser.dev import Dev, running_dev
+from datalake_assets.entities import ENTITIES
+from datalake_assets_tests.browser.dev import Dev, Upstream, running_dev
 from datalake_assets_tests.browser.ui import Ui, chromium, headless_browser
 
 FOLDER = Path(__file__).parent.parent / "docs" / "images"
 LARGEST_BYTES = 200_000
+MARGIN = 8
 
 
 def main() -> None:
@@ -26,19 +28,25 @@ def main() -> None:
     if chromium() is None:
         sys.exit("There is no Chromium on this machine; install Debian's package chromium.")
     FOLDER.mkdir(exist_ok=True)
-    with running_dev() as dev, headless_browser() as browser:
-        context = browser.new_context(viewport={"width": 1600, "height": 560})
+    with running_dev(2, entities=ENTITIES, persons=80) as dev, headless_browser() as browser:
+        for group in (ENTITIES[:1], ENTITIES[1:]):
+            dev.load(dev.today, *group)
+        context = browser.new_context(viewport={"width": 2200, "height": 1200})
         with context.new_page() as page:
-            take_graph(Ui(page, dev.url))
+            take_graph(Ui(page, dev.url), dev.upstream())
         with context.new_page() as page:
             page.set_viewport_size({"width": 1400, "height": 620})
             take_red_run(Ui(page, dev.url), dev)
 
 
-def take_graph(ui: Ui) -> None:
-    """The lineage from source to curated, after two loaded days."""
-    ui.graph()
-    picture(ui.page, "graph.png")
+def take_graph(ui: Ui, upstream: Upstream) -> None:
+    """The whole lineage, from the source systems to curated, after two loaded days; nothing but the graph."""
+    ui.lineage(upstream)
+    boxes = [box for asset in ui.page.locator("svg foreignObject").all() if (box := asset.bounding_box())]
+    left, top = min(box["x"] for box in boxes), min(box["y"] for box in boxes)
+    right, bottom = max(box["x"] + box["width"] for box in boxes), max(box["y"] + box["height"] for box in boxes)
+    clip = FloatRect(x=left - MARGIN, y=top - MARGIN, width=right - left + 2 * MARGIN, height=bottom - top + 2 * MARGIN)
+    picture(ui.page, "graph.png", clip)
 
 
 def take_red_run(ui: Ui, dev: Dev) -> None:
@@ -51,11 +59,11 @@ def take_red_run(ui: Ui, dev: Dev) -> None:
     picture(ui.page, "red-run.png")
 
 
-def picture(page: Page, name: str) -> None:
-    """Write what a page shows."""
+def picture(page: Page, name: str, clip: FloatRect | None = None) -> None:
+    """Write what a page shows, or a part of it."""
     page.wait_for_timeout(1000)  # until what slides or fades has come to rest
     file = FOLDER / name
-    page.screenshot(path=file, animations="disabled")
+    page.screenshot(path=file, animations="disabled", clip=clip)
     size = file.stat().st_size
     if size > LARGEST_BYTES:
         sys.exit(f"{file} has {size:,} bytes; at most {LARGEST_BYTES:,} belong in the repository.")

@@ -108,7 +108,7 @@ def source_spec(key: Sequence[str], *, entity: Entity, description: str) -> dg.A
     return dg.AssetSpec(
         key=key,
         group_name=entity.name,
-        kinds={"source"},
+        kinds={"source", key[0]},
         owners=[entity.owner],
         tags={"lake/layer": "source", "lake/entity": entity.name},
         description=description,

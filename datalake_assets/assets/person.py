@@ -17,7 +17,7 @@ from datalake_assets.assets.layers import build_layer_assets
 from datalake_assets.assets.population import FACULTY, STUDENTS
 from datalake_assets.entities import PERSON, POPULATION
 from datalake_assets.lake import population
-from datalake_assets.lake.documents import Answer, judge
+from datalake_assets.lake.documents import Answer, judge, without_sensitive_keys
 from datalake_assets.lake.extraction import Fill
 from datalake_assets.lake.landing import SourceAccount
 from datalake_assets.lake.outcomes import Outcome
@@ -70,7 +70,8 @@ def build_person_assets(partitions_def: dg.PartitionsDefinition[str]) -> list[dg
 async def ask_for_persons(run: LandingRun, spool: Spool) -> Filled:
     """Ask for everybody in the population of whom the spool does not know yet.
 
-    Somebody who is not in the population is gone, if it names everybody.
+    Somebody who is not in the population is gone, if it names everybody; if it does not, everybody in it is asked for
+    terms.
 
     Raises:
         NoSnapshotError: The population was not landed for the day.
@@ -80,11 +81,14 @@ async def ask_for_persons(run: LandingRun, spool: Spool) -> Filled:
     landing = run.lake.landing(POPULATION)
     snapshot = landing.require(LoadSlice(POPULATION, run.piece.load_date))
     answered = spool.answered()
+    # Whose name stood in a row that could not be read may be among those whom another source names: a document without
+    # the terms of such a person would be poorer and look newer.
+    anybody = not snapshot.complete
     members = [
         Member(
             member.id,
-            is_student=not set(STUDENTS).isdisjoint(member.named_by),
-            is_teacher=FACULTY in member.named_by,
+            is_student=anybody or not set(STUDENTS).isdisjoint(member.named_by),
+            is_teacher=anybody or FACULTY in member.named_by,
         )
         for member in population.members_of(landing, snapshot)
         if (member.id,) not in answered
@@ -147,7 +151,9 @@ class SpooledTerms:
                 (terms.id,),
                 Outcome.DATA,
                 "term queries",
-                document=exact_json.dumps({"student": list(terms.student), "teaching": list(terms.teaching)}),
+                document=exact_json.dumps(
+                    without_sensitive_keys({"student": list(terms.student), "teaching": list(terms.teaching)})
+                ),
             )
             for terms in answers
         ]

@@ -25,6 +25,9 @@ from datalake_assets.storage.postgres import PostgresAddress
 DEMO_FOLDER: Final = "demo"
 """Folder below DATALAKE_HOME for everything that works on simulated sources, apart from a real lake."""
 
+_BACKOFF_FACTOR: Final = "0.05"
+"""A simulator recovers when it is told to: nothing is gained by waiting as long as for a real source."""
+
 _WAIT_S: Final = 120.0
 """Longer than a demo takes, so that two at once both end well."""
 
@@ -117,7 +120,7 @@ def demo_stack(settings: Settings, world: DemoWorld, *, fresh: bool) -> Iterator
         )
         _prepare(server, names, home, home / "dagster")
         # Partitions are the days of the demo, so that the UI shows which of them are filled.
-        days = {"LAKE_START_DATE": world.first_day.isoformat()}
+        days = {"LAKE_START_DATE": world.first_day.isoformat(), "HTTP_BACKOFF_FACTOR": _BACKOFF_FACTOR}
         export({**control.environment(), **days, "LAKE_URL": str(home / "lake")})
         yield Stack(load_settings(), server.with_database(names.lake), home, control)
 

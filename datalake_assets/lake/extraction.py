@@ -17,12 +17,16 @@ from datalake_assets.lake.landing import Landing, Snapshot
 from datalake_assets.lake.ledger import Ledger, Receipt
 from datalake_assets.lake.slices import LoadError, LoadSlice
 from datalake_assets.lake.spool import Asked, Filled, Spool
-from datalake_assets.storage.parquet import ParquetStore
+from datalake_assets.storage.parquet import ParquetStore, StorageError
 from datalake_assets.storage.postgres import scrubbing
 
 
 class DayError(LoadError):
     """The day of a partition is over or has not come, and its snapshot was never made."""
+
+
+class SpoolGoneError(LoadError):
+    """The answers of a load that has asked for everything are not in the spool any more."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +106,20 @@ class Extraction:
             attempt = await self.ledger.begin(connection, asset, piece.partition, run_id)
         spool = Spool(self.spools, piece, run_id=run_id, clock=self.clock, attempt=attempt, after=after)
         note = "Took the answer that an unfinished load had spooled; the source was not asked again."
-        if not was_finished:
-            reach("mid_request")
-            before = len(spool.answered())
-            spool.finish(await fill(spool))
-            note = f"Asked the source, apart from {before:,} keys that an unfinished load had spooled."
-            note = note if before else "Asked the source."
-        reach("after_spool")
-        snapshot = self._publish(piece, spool, run_id)
+        try:
+            if not was_finished:
+                reach("mid_request")
+                before = len(spool.answered())
+                spool.finish(await fill(spool))
+                note = f"Asked the source, apart from {before:,} keys that an unfinished load had spooled."
+                note = note if before else "Asked the source."
+            reach("after_spool")
+            snapshot = self._publish(piece, spool, run_id)
+        except (StorageError, SpoolGoneError):
+            # A later attempt that was committed has forgotten the spool that this one reads: nothing is damaged.
+            with scrubbing(f"{asset}, partition {piece.partition}"):
+                await self.ledger.check_fence(connection, asset, piece.partition, attempt)
+            raise
         reach("after_landing")
         receipt = snapshot.receipt(run_id)
         with scrubbing(f"{asset}, partition {piece.partition}"):
@@ -124,7 +134,7 @@ class Extraction:
     def _publish(self, piece: LoadSlice, spool: Spool, run_id: str) -> Snapshot:
         asked = spool.finished()
         if asked is None:
-            raise LoadError(
+            raise SpoolGoneError(
                 "The spooled answers are gone.",
                 where=f"{self.landing.entity.landing}, partition {piece.partition}",
                 todo="Another load of the partition may have finished meanwhile; materialise it again if not.",

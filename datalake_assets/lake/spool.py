@@ -85,7 +85,15 @@ class Spool:
 
     def notes(self, kind: str) -> "Spool":
         """Answers of another kind of the same load, such as what was asked on the way to the snapshot's rows."""
-        return Spool(self._store, self._piece, run_id=self._run_id, clock=self._clock, attempt=self._attempt, kind=kind)
+        return Spool(
+            self._store,
+            self._piece,
+            run_id=self._run_id,
+            clock=self._clock,
+            attempt=self._attempt,
+            after=self._after,
+            kind=kind,
+        )
 
     def put(self, request: str, asked: Asked) -> None:
         """Keep the answer to one request.

@@ -4,7 +4,7 @@ Numbers and their reasons only; what happens when one of them is reached is in `
 `backoff.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 MiB: Final = 1024 * 1024
@@ -66,6 +66,10 @@ class RequestPolicy:
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it cannot be negative.")
+
+    def with_backoff(self, factor: float) -> "RequestPolicy":
+        """The same policy with other waits of its own; what a source asks for with `Retry-After` is waited in full."""
+        return replace(self, backoff_base_s=self.backoff_base_s * factor, backoff_cap_s=self.backoff_cap_s * factor)
 
 
 # The client policy, source by source. Where a number was measured or documented elsewhere, it says so.

@@ -2,12 +2,13 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,13 +20,16 @@ import httpx
 
 from datalake_assets.cli.judgement import read_contents
 from datalake_assets.clock import Clock
-from datalake_assets.entities import TERM
+from datalake_assets.entities import TERM, Entity
 from datalake_assets.simulator.client import SimulatorControl, running_simulator
 from datalake_assets.storage.embedded import EmbeddedPostgres
 from datalake_assets.storage.postgres import PostgresAddress, session
 from datalake_assets_tests.servers import open_folder
 
 T = TypeVar("T")
+
+Upstream = dict[tuple[str, ...], list[tuple[str, ...]]]
+"""Assets, and what each is made from."""
 
 DATALAKE = str(Path(sys.executable).with_name("datalake"))
 PATIENCE_S = 120.0
@@ -42,6 +46,7 @@ class Dev:
     simulator: SimulatorControl
     server: PostgresAddress
     process: "subprocess.Popen[bytes]"
+    environment: dict[str, str]
 
     @property
     def today(self) -> date:
@@ -50,7 +55,8 @@ class Dev:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What nobody may read in the UI."""
-        return (self.simulator.environment()["DE_CSTOOLS_KEY"], self.server.password.get_secret_value())
+        keys = [value for name, value in self.simulator.environment().items() if re.search("KEY|PASS|SECRET", name)]
+        return (*keys, self.server.password.get_secret_value())
 
     def truth(self) -> dict[str, Any]:
         """What the lake must hold when every day is loaded."""
@@ -65,6 +71,10 @@ class Dev:
 
         return apart(read)
 
+    def load(self, day: date, *entities: Entity) -> "list[subprocess.CompletedProcess[str]]":
+        """Load a day as the schedules do, by commands: of one entity, or of several at the same time."""
+        return load(day, entities, self.home, self.environment)
+
     def rows(self, database: str, query: str, *arguments: object) -> list[tuple[Any, ...]]:
         async def fetch() -> list[tuple[Any, ...]]:
             async with session(self.server.with_database(database), application_name="test") as connection:
@@ -77,6 +87,13 @@ class Dev:
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
 
+    def upstream(self) -> Upstream:
+        """The lineage as the webserver tells it."""
+        nodes = self.graphql("{assetNodes {assetKey {path} dependencyKeys {path}}}")["assetNodes"]
+        return {
+            tuple(node["assetKey"]["path"]): [tuple(key["path"]) for key in node["dependencyKeys"]] for node in nodes
+        }
+
 
 def apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine in a thread of its own: Playwright keeps an event loop running in this one."""
@@ -85,11 +102,17 @@ def apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 @contextmanager
-def running_dev(days: int = 3) -> Iterator[Dev]:
-    """Load all days but the last, each by a `datalake run` of its own, then start `datalake dev`."""
+def running_dev(days: int = 3, *, entities: Sequence[Entity] = (TERM,), **knobs: object) -> Iterator[Dev]:
+    """Load all days but the last, each by a `datalake run` per entity, then start `datalake dev`.
+
+    Args:
+        days: How many days there are; the last is today.
+        entities: What is loaded. The first is loaded before the others, which do not wait for each other.
+        **knobs: Knobs of the simulator.
+    """
     today = Clock().today()
     dates = tuple(today - timedelta(days=back) for back in range(days - 1, -1, -1))
-    with open_folder() as home, running_simulator(scenario_start=dates[0]) as simulator:
+    with open_folder() as home, running_simulator(scenario_start=dates[0], **knobs) as simulator:
         environment = {
             **bare_environment(home),
             **simulator.environment(),
@@ -99,11 +122,13 @@ def running_dev(days: int = 3) -> Iterator[Dev]:
         with EmbeddedPostgres(home / "postgres") as server:
             for day in dates[:-1]:
                 simulator.set_day(day)
-                _load(day, home, environment)
+                for group in (entities[:1], entities[1:]):
+                    for done in load(day, group, home, environment):
+                        assert done.returncode == 0, done.stdout + done.stderr
         simulator.set_day(today)
         with started_dev(home, {**environment, "DATALAKE_TODAY": today.isoformat()}) as (process, url):
             wait_until_served(process, url, home)
-            yield Dev(url, home, dates, simulator, server, process)
+            yield Dev(url, home, dates, simulator, server, process, environment)
 
 
 def bare_environment(home: Path) -> dict[str, str]:
@@ -166,14 +191,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _load(day: date, home: Path, environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        [DATALAKE, "run", "term_daily", "--date", day.isoformat(), "--quiet"],
-        env={**environment, "DATALAKE_TODAY": day.isoformat()},
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def load(
+    day: date, entities: Sequence[Entity], home: Path, environment: dict[str, str]
+) -> "list[subprocess.CompletedProcess[str]]":
+    """Run the daily jobs of entities at the same time, on the day itself."""
+
+    def run(entity: Entity) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [DATALAKE, "run", f"{entity.name}_daily", "--date", day.isoformat(), "--quiet"],
+            env={**environment, "DATALAKE_TODAY": day.isoformat()},
+            cwd=home,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(run, entities))

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -54,6 +54,7 @@ class Rehearsal:
             "POSTGRES_PASS": self.server.password.get_secret_value(),
             "POSTGRES_DB": self.database,
             "DAGSTER_POSTGRES_DB": "rehearsal_dagster",
+            "HTTP_BACKOFF_FACTOR": "0.1",
             **additions,
         }
 
@@ -66,6 +67,16 @@ class Rehearsal:
             text=True,
             check=False,
             timeout=180,
+        )
+
+    def start(self, *arguments: str, **additions: str) -> "subprocess.Popen[str]":
+        """Start `datalake …` and go on; who calls it waits for its end, or kills it."""
+        return subprocess.Popen(
+            [DATALAKE, *arguments],
+            env=self.environment(**additions),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def load(self, day: date, entity: Entity = TERM, **additions: str) -> "subprocess.CompletedProcess[str]":
@@ -109,12 +120,16 @@ class Rehearsal:
 
         return asyncio.run(read())
 
-    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Every row of every table, without the columns that hold runs and clocks."""
+    def dump(self, *, without: Collection[str] = ()) -> dict[str, list[tuple[Any, ...]]]:
+        """Every row of every table, without the columns that hold runs and clocks.
+
+        Args:
+            without: Columns that are left out besides, such as `source`, which may name a request of one run.
+        """
 
         async def read() -> dict[str, list[tuple[Any, ...]]]:
             async with session(self.lake, application_name="test") as connection:
-                return {table: await _rows(connection, table) for table in TABLES}
+                return {table: await _rows(connection, table, {*CLOCKS, *without}) for table in TABLES}
 
         return asyncio.run(read())
 
@@ -143,9 +158,9 @@ class Rehearsal:
         return asyncio.run(look()) + files + spooled
 
 
-async def _rows(connection: asyncpg.Connection, table: str) -> list[tuple[Any, ...]]:
+async def _rows(connection: asyncpg.Connection, table: str, without: Collection[str]) -> list[tuple[Any, ...]]:
     rows = await connection.fetch(f"select * from {table}")
-    return sorted((tuple(value for name, value in row.items() if name not in CLOCKS) for row in rows), key=repr)
+    return sorted((tuple(value for name, value in row.items() if name not in without) for row in rows), key=repr)
 
 
 @contextmanager

@@ -59,7 +59,10 @@ def test_bad_input_is_answered_with_a_sentence(
     ],
 )
 def test_a_run_that_lacks_something_is_red_and_says_what(lake: Rehearsal, variables: dict[str, str], sentence: str):
-    """Definitions load without the variable; the run that needs it names it and what it is for."""
+    """Definitions load without the variable; the run that needs it names it and what it is for.
+
+    Whatever had gone wrong, the run was once green (faults P7, D1).
+    """
     result = lake.load(DAY, **variables)
     assert result.returncode == 1
     assert sentence in result.stderr, result.stderr

@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
+from datalake_assets import exact_json
 from datalake_assets.entities import COURSE, PERSON, Entity
-from datalake_assets.simulator.canonical import digest
+from datalake_assets.lake.canonical import digest
 from datalake_assets.simulator.client import SimulatorControl, running_simulator
 from datalake_assets_tests.integration.oracle import services_of, view
 from datalake_assets_tests.integration.rehearsal import DATALAKE
@@ -72,7 +73,7 @@ def test_every_service_sees_of_every_document_exactly_its_paths(reports, simulat
         assert known.keys() == there
         for name, service in services_of(entity.name).items():
             expected = {
-                key: digest(seen)
+                key: digest(exact_json.loads(orjson.dumps(seen))).hex()
                 for key, document in known.items()
                 if (seen := view(service, document, key_paths)) is not None
             }

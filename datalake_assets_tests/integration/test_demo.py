@@ -21,7 +21,7 @@ def demo(home: Path, *arguments: str) -> "tuple[subprocess.CompletedProcess[str]
     report = home / "out.json"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("POSTGRES_", "DE_"))}
     result = subprocess.run(
-        [DATALAKE, "demo", "--until", DAYS[-1].isoformat(), "--persons", "100", "--json", str(report), *arguments],
+        [DATALAKE, "demo", "--until", DAYS[-1].isoformat(), "--persons", "300", "--json", str(report), *arguments],
         env={**environment, "DATALAKE_HOME": str(home)},
         capture_output=True,
         text=True,

@@ -79,7 +79,7 @@ async def test_the_selection_follows_the_rule(lake: SmallLake, current: str, exp
 @pytest.mark.parametrize("missing", ["OLD_TERM", "BU_FUTURE_TERM_1", "TERM_BEGIN_DT", "DESCR", "ACAD_YEAR"])
 @pytest.mark.parametrize("absent", [True, False], ids=["absent", "null"])
 async def test_a_column_that_a_neighbour_lacks_drops_nobody(lake: SmallLake, missing: str, absent: bool) -> None:
-    """`end_term IS NOT NULL` on a record was true only if all columns were: four active terms became one (T2)."""
+    """`end_term IS NOT NULL` on a record was true only if all columns were: four active terms became one (fault T2)."""
     documents = [
         {**document, **{column.path[0]: "1" for column in TERM.columns if column.path[0] not in document}}
         for document in terms("2251")
@@ -103,7 +103,7 @@ async def test_a_neighbour_of_which_only_the_key_is_known_is_still_a_neighbour(l
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_careers_may_be_interleaved_in_any_order(lake: SmallLake, seed: int) -> None:
-    """Neighbours by row number were those of other careers: only the current term was left (T3)."""
+    """Neighbours by row number were those of other careers: only the current term was left (fault T3)."""
     documents = [
         {**document, "ACAD_CAREER": career}
         for career in ("UGRD", "GRAD", "LAW", "MED")
@@ -158,7 +158,7 @@ async def test_the_selection_rolls_with_the_current_term(lake: SmallLake) -> Non
 async def test_without_a_single_current_term_the_last_good_selection_stays_and_a_check_fails(
     lake: SmallLake, current: str | tuple[str, ...]
 ) -> None:
-    """Stale rows stayed in silence, or an arbitrary one of several current terms was taken (T4)."""
+    """Stale rows stayed in silence, or an arbitrary one of several current terms was taken (fault T4)."""
     good = await active_after(lake, terms("2251"))
     before = (await lake.contents())[TABLE]
     assert await active_after(lake, terms(current), D2) == good

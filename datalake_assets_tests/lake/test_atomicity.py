@@ -70,7 +70,10 @@ async def cut_at(lake: SmallLake, address: PostgresAddress, number: int) -> Asyn
 async def test_a_load_that_dies_at_any_statement_leaves_every_table_as_it_was(
     lake: SmallLake, lake_address: PostgresAddress, layer: str
 ) -> None:
-    """Invariant 4: a reader sees the old or the new state, and the retry ends as an undisturbed load would have."""
+    """Invariant 4: a reader sees the old or the new state, and the retry ends as an undisturbed load would have.
+
+    It fails, too: an insert that went wrong was once a line in a log (faults P6, C6).
+    """
     prepare, step = STEPS[layer]
     await two_days(lake)
     for preparation in prepare:

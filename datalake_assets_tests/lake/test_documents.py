@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datalake_assets.entities import SENSITIVE_KEYS, TERM, Column, Entity
+from datalake_assets.entities import PERSON, SENSITIVE_KEYS, TERM, Column, Entity
 from datalake_assets.exact_json import loads
 from datalake_assets.lake.canonical import digest
 from datalake_assets.lake.documents import (
@@ -154,6 +154,15 @@ def test_a_key_is_read_exactly_or_not_at_all(text: str, key: tuple[Any, ...]) ->
     """`termDetails` or `v2` being null once ended a whole course load (fault C5)."""
     assert key_of(COURSE, loads(text.encode())) == key
     assert judged(text, COURSE).keyed is (None not in key)
+
+
+@pytest.mark.parametrize("part", ["null", "[]", "{}", '"x"', "[[]]"])
+def test_a_person_without_the_usual_parts_is_kept_as_sent(part: str) -> None:
+    """`personBasic` being null once ended the insert of a whole batch (fault D6)."""
+    text = f'{{"personid": "U00000001", "personBasic": {part}, "personDetails": {part}, "studentInfo": {part}}}'
+    answer = judged(text, PERSON)
+    assert (answer.key, answer.outcome) == (("U00000001",), Outcome.DATA)
+    assert loads(answer.document or b"") == loads(text.encode())
 
 
 def test_padding_around_a_key_names_the_same_document() -> None:

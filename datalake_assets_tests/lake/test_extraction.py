@@ -16,7 +16,7 @@ from datalake_assets.lake.landing import SourceAccount
 from datalake_assets.lake.ledger import SupersededError
 from datalake_assets.lake.outcomes import Outcome
 from datalake_assets.lake.slices import LoadSlice
-from datalake_assets.lake.spool import Asked, Spool
+from datalake_assets.lake.spool import Asked, Filled, Spool
 from datalake_assets.storage.postgres import PostgresError
 from datalake_assets_tests.lake.lakes import SmallLake, answer, outcome, term
 
@@ -228,3 +228,22 @@ async def test_attempts_at_one_partition_are_numbered(lake: SmallLake) -> None:
     attempts = [attempt for (attempt,) in await lake.rows("ops.receipt", "attempt")]
     assert attempts == [1, 2, 3]
     assert all(later == earlier + 1 for earlier, later in pairwise(attempts))
+
+
+async def test_an_attempt_whose_spool_its_successor_has_forgotten_is_superseded_and_not_damaged(
+    lake: SmallLake,
+) -> None:
+    """Invariant 11: nobody is sent to look for a broken disk because another run was faster."""
+
+    async def fill(spool: Spool) -> Filled:
+        spool.append(Asked([answer(term("2251"))]))
+        spool.append(Asked([answer(term("2255"))]))
+        answers = spool.answers()
+        next(answers)
+        await land(lake, Source(), run_id="run-2")
+        return Filled(named_all=len(list(answers)) > 0)
+
+    extraction = Extraction(lake.landing, lake.spools, lake.ledger, Clock(TODAY))
+    with pytest.raises(SupersededError, match="run run-2 loads this slice now"):
+        await extraction.land(lake.connection, LoadSlice(TERM, TODAY), "run-1", fill=fill)
+    assert await lake.rows("ops.receipt", "run_id") == [("run-2",)]

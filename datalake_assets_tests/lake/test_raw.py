@@ -73,7 +73,7 @@ async def test_a_key_that_returns_is_inserted_anew(lake: SmallLake) -> None:
 
 
 async def test_one_row_is_written_for_each_change_and_none_between(lake: SmallLake) -> None:
-    """Invariant 1: A, A, B, B, A are three change points."""
+    """Invariant 1: A, A, B, B, A are three change points; raw terms once had no history at all (fault T6)."""
     for day, descr in ((D1, "A"), (D2, "A"), (D3, "B"), (D4, "B"), (D5, "A")):
         lake.land(day, [answer(term("2251", descr))])
         await lake.load_raw(day)
@@ -108,7 +108,7 @@ async def test_terms_of_different_careers_with_one_code_are_different_keys(lake:
 
 
 async def test_the_position_in_the_answer_is_neither_kept_nor_a_change(lake: SmallLake) -> None:
-    """With the row number in the key, rows without one ended the load, and an added term renamed the rest (T5)."""
+    """With the row number in the key, rows without one ended the load, an added term renamed the rest (fault T5)."""
     lake.land(D1, [answer(term("2251")), answer(term("2255"))])
     lake.land(D2, [answer(term("2255")), answer(term("2248")), answer(term("2251"))])
     await lake.load_raw(D1)
@@ -279,7 +279,10 @@ answers = st.dictionaries(
 @given(st.lists(st.tuples(answers, st.booleans()), min_size=1, max_size=5))
 @settings(deadline=None, max_examples=20)
 async def test_every_receipt_adds_up(module_lake: SmallLake, days: list[tuple[dict[str, Any], bool]]) -> None:
-    """Invariant 3: nothing that was fetched is unaccounted for, and the totals are those of the tables."""
+    """Invariant 3: nothing that was fetched is unaccounted for, and the totals are those of the tables.
+
+    Skipped rows once counted as inserted, and errors were counted nowhere (faults C6, D6).
+    """
     await module_lake.empty()
     alive = 0
     for number, (found, complete) in enumerate(days):
@@ -306,6 +309,7 @@ async def test_every_receipt_adds_up(module_lake: SmallLake, days: list[tuple[di
 
 
 async def test_a_receipt_is_kept_in_the_database_and_shown_under_stable_names(lake: SmallLake) -> None:
+    """Nothing told which run had asked for what, and what had become of it (fault X4)."""
     snapshot = lake.land(D1, [answer(term("2251")), answer(term("2255")), outcome("2258", Outcome.FAILED)])
     receipt = await lake.load_raw(D1, "run-9")
     columns = ("run_id", "load_date", "asked", "data", "failed", "rows_total", "rows_new", "snapshot_sha256")

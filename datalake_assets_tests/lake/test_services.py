@@ -181,6 +181,15 @@ def test_data_is_a_scalar_at_any_depth(value: Any, holds: bool) -> None:
     assert holds_data(value) is holds
 
 
+def test_what_stands_beside_a_part_of_the_key_is_data() -> None:
+    """Fault C8: an object called `v2` with a course or a session in it counted as nothing, at any depth."""
+    section = {"v2": {"courseId": "001234", "sessionCode": "1", "room": "CAS B12"}}
+    seen = service("/sections/v2", requires=("/sections/v2",)).view(
+        {"v2": {"courseId": "1"}, "sections": [section]}, KEY
+    )
+    assert seen == {"sections": [section]}
+
+
 EMPLOYEE = {
     "personid": "U1",
     "names": [{"type": "PRF", "last": "Doe"}],

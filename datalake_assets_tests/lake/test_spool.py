@@ -165,3 +165,10 @@ def test_what_an_attempt_spooled_after_a_later_one_was_committed_is_over(tmp_pat
     assert after.get("first") is None
     assert after.finished() is None
     assert after.answered() == set()
+
+
+def test_notes_of_a_load_that_was_committed_are_over_too(tmp_path: Path) -> None:
+    """Else a load that died after its commit, before its spool was cleared, would answer for the next one."""
+    spool_of(tmp_path, attempt=3).notes("terms").append(asked(answer(term("2251"))))
+    after = Spool(ParquetStore(str(tmp_path)), DAY, run_id="run-2", clock=CLOCK, attempt=4, after=3)
+    assert keys(after.notes("terms")) == []

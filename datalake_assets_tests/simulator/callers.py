@@ -85,10 +85,14 @@ class Heard:
         assert end == b""
         return b"".join(chunks).split(b"\n")
 
-    def json(self) -> Any:
+    @property
+    def content(self) -> bytes:
+        """A body that came with its length, not compressed."""
         assert len(self.body) == int(self.headers["content-length"])
-        body = gzip.decompress(self.body) if self.headers.get("content-encoding") == "gzip" else self.body
-        return json.loads(body)
+        return gzip.decompress(self.body) if self.headers.get("content-encoding") == "gzip" else self.body
+
+    def json(self) -> Any:
+        return json.loads(self.content)
 
 
 def call(

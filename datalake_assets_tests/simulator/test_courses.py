@@ -9,8 +9,11 @@ import pytest
 
 from datalake_assets.simulator.canonical import digest
 from datalake_assets.simulator.config import Config
-from datalake_assets.simulator.courses import CourseIdeal, CoursePopulation
+from datalake_assets.simulator.courses import CoursePopulation
+from datalake_assets.simulator.credentials import Credentials
 from datalake_assets.simulator.errors import SimulatorError
+from datalake_assets.simulator.ideal import Asked, CourseIdeal
+from datalake_assets.simulator.snaplogic_course import SnapLogicCourse
 from datalake_assets.simulator.terms import SCENARIO_SHUFFLE, TermPopulation
 from datalake_assets_tests.simulator.callers import SCENARIO_START
 
@@ -40,6 +43,10 @@ def day(number: int) -> date:
 
 def digests(courses: CoursePopulation, number: int, strm: str = STRM) -> dict[tuple[str, ...], str]:
     return {key: digest(document) for key, document in courses.ideal(day(number), strm)}
+
+
+def ideal_of(courses: CoursePopulation) -> CourseIdeal:
+    return CourseIdeal(courses, SnapLogicCourse(courses, Credentials.of(1)))
 
 
 def sent(courses: CoursePopulation, number: int) -> list[Any]:
@@ -90,7 +97,7 @@ def test_a_term_that_comes_brings_its_courses() -> None:
 
 
 def test_keys_are_unique_and_a_course_may_be_given_twice() -> None:
-    """C7: in several sessions, and in several careers; a key of less than four parts would lose one."""
+    """Fault C7: in several sessions, and in several careers; a key of less than four parts would lose one."""
     for careers in ("UGRD,GRAD,LAW,MED", "UGRD"):
         keys = [key for key, _ in population(careers=careers, courses_per_term=400).ideal(day(1), STRM)]
         assert len(set(keys)) == len(keys) == 400
@@ -154,7 +161,7 @@ def test_empty_objects_stand_among_the_courses_as_often_as_asked() -> None:
 
 
 def test_every_field_that_services_read_is_there() -> None:
-    """The services of the lake would stay empty without anybody noticing (C1, C2)."""
+    """The services of the lake would stay empty without anybody noticing (faults C1, C2)."""
     courses = [course for course in sent(population(), 1) if course]
     assert {frozenset(course) for course in courses} == {frozenset(COURSE_FIELDS.split())}
     assert {frozenset(section) for section in sections(population())} == {frozenset(SECTION_FIELDS.split())}
@@ -200,8 +207,8 @@ def test_texts_hold_what_parsers_stumble_over() -> None:
 
 def test_the_ideal_is_what_is_sent_flat_and_in_no_order_but_that_of_keys() -> None:
     courses = population()
-    ideal = CourseIdeal(courses)
-    told = ideal.of(day(1), STRM)
+    ideal = ideal_of(courses)
+    told = ideal.of(Asked(day(1), STRM))
     assert ideal.kind == "course"
     assert [key for key, _ in told] == sorted(key for key, _ in told)
     flat = [
@@ -220,7 +227,7 @@ def test_the_ideal_is_what_is_sent_flat_and_in_no_order_but_that_of_keys() -> No
 
 def test_the_ideal_of_courses_needs_a_term() -> None:
     with pytest.raises(SimulatorError, match="no term is named"):
-        CourseIdeal(population()).of(day(1), None)
+        ideal_of(population()).of(Asked(day(1)))
 
 
 def test_sizes_follow_the_knobs() -> None:

@@ -45,7 +45,7 @@ def test_retry_after_beyond_the_cap_is_not_waited_for(asked_for: float, waited_f
 
 @pytest.mark.parametrize("failure", [PermanentSourceError("No."), ValueError("A bug."), KeyError("x")])
 def test_only_transient_failures_are_retried(failure: Exception) -> None:
-    """P4: the predecessor retried every exception, refused logons and bugs included."""
+    """Fault P4: the predecessor retried every exception, refused logons and bugs included."""
     assert backoff()(failure) is False
 
 

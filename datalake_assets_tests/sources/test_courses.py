@@ -228,7 +228,7 @@ async def test_a_course_that_the_lake_cannot_keep_is_marked_and_its_neighbours_a
     "spoilt", [{"v2": None}, {"v2": {"courseId": "abc", "sessionCode": "1"}}, {"sections": {"a": 1}}, {"v2": []}]
 )
 async def test_a_course_without_a_key_is_handed_over_like_any_other(spoilt: dict[str, Any]) -> None:
-    """C5: `v2: null` ended the whole flow."""
+    """Fault C5: `v2: null` ended the whole flow."""
     account, taken = await fetch(answer([group(course(1), course(2) | spoilt)]))
     assert account.courses == 2
     assert taken.values[1] == {**course(2), **spoilt, "termDetails": DETAILS}
@@ -392,7 +392,7 @@ async def test_what_goes_wrong_with_the_taker_is_not_the_sources_fault() -> None
 
 
 async def test_an_answer_larger_than_memory_allows_passes_through() -> None:
-    """C4: four whole terms in memory at once. Measured in Python objects, which is what grew."""
+    """Fault C4: four whole terms in memory at once. Measured in Python objects, which is what grew."""
     one = json.dumps(course(1, notes="x" * 10_000)).encode()
     body = b'[{"termDetails":' + json.dumps(DETAILS).encode() + b',"courses":[' + b",".join([one] * 8000) + b"]}]"
     packed = gzip.compress(body, 1)
@@ -520,7 +520,7 @@ async def test_a_fault_of_one_course_costs_no_other(simulator: SimulatorControl,
 async def test_an_answer_that_cannot_be_trusted_fails_the_term_at_once(
     simulator: SimulatorControl, fault: dict[str, Any]
 ) -> None:
-    """C3, C4: a failed term was a warning, and an empty one a success."""
+    """Faults C3, C4: a failed term was a warning, and an empty one a success."""
     simulator.reset()
     simulator.set_faults([fault])
     with pytest.raises(PermanentSourceError) as caught:
@@ -564,6 +564,7 @@ async def test_a_failure_that_passes_costs_a_request_and_no_course(
 
 
 async def test_a_failure_that_does_not_pass_fails_the_term(simulator: SimulatorControl) -> None:
+    """Fault D2: a failure was an empty list of courses."""
     simulator.reset()
     simulator.set_faults([{"fault": "body_cut", "how": "gzip"}])
     with pytest.raises(SourceError, match="cut"):

@@ -352,7 +352,7 @@ async def test_a_retry_after_beyond_the_cap_fails_the_source(asked: str) -> None
 
 
 async def test_waiting_for_a_retry_leaves_the_slot_to_others() -> None:
-    """P4: one bad key that slept inside the semaphore blocked a slot for 400 seconds."""
+    """Fault P4: one bad key that slept inside the semaphore blocked a slot for 400 seconds."""
     order = []
 
     async def ask(http: HttpSource, name: str) -> None:
@@ -530,7 +530,7 @@ async def test_a_stopped_source_does_not_finish_the_retries_of_others() -> None:
 
 
 async def test_a_redirect_is_not_followed_and_the_key_stays_at_home() -> None:
-    """H14, X2: httpx sends x-api-key along to another host, and turns a POST into a GET."""
+    """H14, fault X2: httpx sends x-api-key along to another host, and turns a POST into a GET."""
     async with serving(answer()) as trap:
         away = {"Location": f"http://localhost:{trap.port}/steal?token={KEY}"}
         async with serving(answer(b"", 302, headers=away)) as server, source(server) as http:
@@ -668,7 +668,7 @@ BAD_CERTIFICATES = {
 
 @pytest.mark.parametrize("case", BAD_CERTIFICATES)
 async def test_a_bad_certificate_is_refused_and_not_retried(authority: trustme.CA, ca_bundle: Path, case: str) -> None:
-    """H15, X1: nothing is sent to a server that cannot prove who it is."""
+    """H15, fault X1: nothing is sent to a server that cannot prove who it is."""
     identity, not_after, trusted, sentence = BAD_CERTIFICATES[case]
     tls = tls_server(authority.issue_cert(identity, not_after=not_after))
     bundle = ca_bundle if trusted else None
@@ -811,7 +811,7 @@ TELLTALES: list[Reply] = [
 async def test_nothing_secret_or_personal_is_said_or_logged(
     number: int, everything_logged: pytest.LogCaptureFixture
 ) -> None:
-    """X3, O4: canaries in the request, in the answer and in the address appear in no text."""
+    """O4, fault X3: canaries in the request, in the answer and in the address appear in no text."""
 
     async def with_cookie(request: Request, wire: Wire) -> None:
         await wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -24,7 +24,7 @@ BODY = '\ufeff{"a":"x\u2028y\u0085z\u2029\u000b\u000c"}\r\n\n{"b":"\U0001f600é"
 
 @given(st.lists(st.integers(0, len(BODY)), max_size=12))
 async def test_lines_are_the_same_however_the_body_is_cut_into_pieces(cuts: list[int]) -> None:
-    """P9: U+2028, U+2029, U+0085, VT and FF stay inside their line; so does a character cut by the network."""
+    """Fault P9: U+2028, U+2029, U+0085, VT and FF stay inside their line; so does a character cut by the network."""
     places = [0, *sorted(cuts), len(BODY)]
     got = await lines(BODY[start:end] for start, end in pairwise(places))
     assert got == [
@@ -42,7 +42,7 @@ async def test_only_one_carriage_return_and_only_the_first_mark_are_taken_off() 
 
 
 async def test_a_byte_that_is_no_utf8_costs_its_line_only() -> None:
-    """P9: a decoder that replaces would hand over U+FFFD as if the source had written it."""
+    """Fault P9: a decoder that replaces would hand over U+FFFD as if the source had written it."""
     got = await lines([b'{"a":1}\n{"b":"\xff"}\n{"c":3}\n'])
     assert [(line.data, line.rule) for line in got] == [(b'{"a":1}', None), (b"", "line_not_utf8"), (b'{"c":3}', None)]
     assert got[1].reason == "The line is not UTF-8: byte 6 of 9 is not valid."

@@ -391,7 +391,7 @@ async def test_a_whole_unsized_body_is_accepted() -> None:
 async def test_qas_counts_its_rows_so_a_row_may_lack_its_number(
     numbers: list[object], ordinals: tuple[int, ...]
 ) -> None:
-    """T5: rows without attr:rownumber aborted the predecessor's load."""
+    """Fault T5: rows without attr:rownumber aborted the predecessor's load."""
     rows = [{"STRM": "x"} if number is ... else row(number, STRM="x") for number in numbers]
     got = await ask(qas, answer(qas_document(rows)))
     assert got.ordinals == ordinals
@@ -462,7 +462,7 @@ async def test_an_unusable_row_keeps_what_was_sent_but_does_not_show_it() -> Non
     ],
 )
 async def test_no_person_and_no_secret_is_named(client: Any, reply: Reply, caplog: pytest.LogCaptureFixture) -> None:
-    """X3: the predecessor logged full lists of ids and complete error bodies."""
+    """Fault X3: the predecessor logged full lists of ids and complete error bodies."""
     caplog.set_level(logging.DEBUG)
     with pytest.raises(SourceError) as caught:
         await ask(client, reply, prompts={"BUID": BUID, "NAME": PERSON})

@@ -196,7 +196,7 @@ async def test_nobody_to_ask_for_is_no_work() -> None:
 
 
 async def test_batches_never_hold_more_terms_or_persons_than_they_may() -> None:
-    """P16: the size was a floor."""
+    """Fault P16: the size was a floor."""
     world = world_of_students(*range(40), terms=7)
     world.terms[person(50)] = [term_row(50, str(2251 + number)) for number in range(30)]
     results = await load(
@@ -217,6 +217,7 @@ async def test_somebody_in_the_population_twice_is_a_mistake() -> None:
 
 
 async def test_an_id_of_no_university_form_fails_alone_and_unasked() -> None:
+    """Fault D3: a record that was to be skipped ended the worker that skipped it."""
     world = World()
     results = await load(world, [*plain(1), Member("12345678", False, False), Member("u1", True, True)])
     assert failed(results) == {"12345678": "id_malformed", "u1": "id_malformed"}
@@ -244,7 +245,7 @@ NO_TERMS_KNOWN: dict[str, tuple[Reply, str]] = {
 
 @pytest.mark.parametrize("how", NO_TERMS_KNOWN)
 async def test_a_person_whose_terms_are_not_known_is_not_asked_for(how: str) -> None:
-    """P1 to P3: a failed query counted as "no terms", and the poorer document replaced the good one."""
+    """Faults P1 to P3: a failed query counted as "no terms", and the poorer document replaced the good one."""
     bad, rule = NO_TERMS_KNOWN[how]
     world = world_of_students(1, 3, bad_terms={person(2): bad})
     results = await load(world, students(1, 2, 3))
@@ -268,7 +269,7 @@ async def test_a_teacher_whose_second_query_fails_is_not_asked_for() -> None:
 
 
 async def test_one_bad_person_does_not_hold_up_the_others() -> None:
-    """P4: it slept inside the semaphore for 400 seconds."""
+    """Fault P4: it slept inside the semaphore for 400 seconds."""
     world = world_of_students(*range(30), bad_terms={person(0): answer(b"", 503, headers={"Retry-After": "1"})})
     slow = replace(FAST_TERMS, concurrency=1)
     seen: dict[str, float] = {}
@@ -297,7 +298,7 @@ async def test_one_bad_person_does_not_hold_up_the_others() -> None:
     ],
 )
 async def test_a_person_who_fails_every_batch_costs_nobody_else(poisoned: Reply) -> None:
-    """P5: the batch was logged and its ids were kept nowhere."""
+    """Faults P5, D4: the batch was logged and its ids were kept nowhere; an id that failed five times vanished."""
     world = World(bad_batch=lambda ids, _: poisoned if person(37) in ids else None)
     policy = replace(FAST_BATCH, retry_floor=1000)
     results = await load(world, plain(*range(100)), batch=policy)
@@ -308,7 +309,7 @@ async def test_a_person_who_fails_every_batch_costs_nobody_else(poisoned: Reply)
 
 
 async def test_a_stream_that_breaks_costs_only_what_it_did_not_bring() -> None:
-    """P8, P9: five times five minutes, and everything thrown away each time."""
+    """Faults P8, P9: five times five minutes, and everything thrown away each time."""
 
     def cut(ids: list[str], attempt: int) -> Reply | None:
         return chunks(records(*ids[:60]), b'{"type":"rec', ended=False) if len(ids) == 100 else None
@@ -331,7 +332,7 @@ async def test_a_person_who_breaks_every_stream_costs_nobody_else() -> None:
 
 
 async def test_whom_an_answer_lacks_is_asked_for_once_more() -> None:
-    """P8: a clean early end passed for the whole batch."""
+    """Fault P8: a clean early end passed for the whole batch."""
     world = World(bad_batch=lambda ids, _: ndjson(*ids[:75]) if len(ids) == 100 else None, unknown={person(99)})
     results = await load(world, plain(*range(100)))
     assert failed(results) == {person(99): "missing_record"}
@@ -362,7 +363,7 @@ async def test_contradicting_documents_are_handed_on_together() -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404, 302])
 async def test_a_refusal_of_everybody_stops_everything_at_once(status: int) -> None:
-    """P4: every id of every batch would be refused, each of them several times."""
+    """Fault P4: every id of every batch would be refused, each of them several times."""
     refused = answer(b"", status, headers={"Location": "/x"})
     world = world_of_students(*range(50), query_s=0.02, bad_batch=lambda ids, _: refused)
     started = time.monotonic()
@@ -414,7 +415,7 @@ async def test_term_queries_are_kept_in_groups_and_failures_are_not_kept() -> No
 
 
 async def test_a_consumer_that_stops_early_leaves_nothing_behind() -> None:
-    """P18: heartbeat, workers and connections ran on."""
+    """Fault P18: heartbeat, workers and connections ran on."""
     world = world_of_students(*range(200), query_s=0.01, batch_s=0.05)
     before = asyncio.all_tasks()
     async with sources(world) as (queries, persons, server):
@@ -468,7 +469,7 @@ async def test_a_mistake_in_the_memory_is_not_swallowed() -> None:
 
 
 async def test_a_slow_consumer_slows_the_sources_down() -> None:
-    """P16: unbounded queues held whatever came."""
+    """Fault P16: unbounded queues held whatever came."""
     world = world_of_students(*range(200))
     async with sources(world) as (queries, persons, _):
         groups = load_persons(

@@ -136,7 +136,7 @@ LOSING: list[tuple[dict[str, Any], str]] = [
 async def test_whom_the_source_leaves_out_has_failed_and_everybody_else_is_whole(
     simulator: SimulatorControl, documents: dict[str, Any], fault: dict[str, Any], rule: str
 ) -> None:
-    """P8, P10: partial answers passed for whole ones."""
+    """Faults P8, P10: partial answers passed for whole ones."""
     simulator.set_faults([{**fault, "scope": "personapi"}])
     results, told = await load(simulator, documents)
     rules = Counter(result.rule for result in results.values() if result.outcome == "failed")
@@ -148,7 +148,7 @@ async def test_whom_the_source_leaves_out_has_failed_and_everybody_else_is_whole
 async def test_a_person_who_kills_every_batch_costs_nobody_else(
     simulator: SimulatorControl, documents: dict[str, Any]
 ) -> None:
-    """P5: up to 100 people were stale without a word."""
+    """Fault P5: up to 100 people were stale without a word."""
     killer = min(documents)
     simulator.set_faults([{"fault": "batch_killer", "scope": "personapi", "keys": [killer]}])
     results, _ = await load(simulator, documents)
@@ -160,7 +160,7 @@ async def test_a_person_who_kills_every_batch_costs_nobody_else(
 async def test_a_person_whose_terms_are_not_known_is_not_asked_for(
     simulator: SimulatorControl, documents: dict[str, Any]
 ) -> None:
-    """P1: the document without terms would replace the good one."""
+    """Fault P1: the document without terms would replace the good one."""
     simulator.set_faults([{"fault": "status_404", "scope": "cstools", "rate": 0.2}])
     results, _ = await load(simulator, documents)
     failed = [result.rule for result in results.values() if result.outcome == "failed"]

@@ -106,13 +106,13 @@ async def test_persons_without_terms_are_asked_by_id() -> None:
 
 
 async def test_the_environment_is_sent_where_it_is_set() -> None:
-    """P17: it was configured and never sent."""
+    """Fault P17: it was configured and never sent."""
     _, (request,) = await fetch(ndjson(record(A)), client=lambda server: person_api(server, cs_env="prd"))
     assert request.target == "/person/v1/batch?csEnv=prd"
 
 
 async def test_snaplogic_is_asked_in_a_literal_that_no_value_can_break_out_of() -> None:
-    """D5: hand-built pseudo-JSON with unescaped values."""
+    """Fault D5: hand-built pseudo-JSON with unescaped values."""
     batch = [
         PersonRequest(
             A,
@@ -200,7 +200,7 @@ UNUSABLE_LINES = [
 
 @pytest.mark.parametrize(("bad", "rule"), UNUSABLE_LINES)
 async def test_a_line_that_cannot_be_used_costs_itself_only(bad: bytes, rule: str) -> None:
-    """P9, P10: one such line discarded the batch, five times; records without an id vanished uncounted."""
+    """Faults P9, P10: one such line discarded the batch, five times; records without an id vanished uncounted."""
     got, asked = await fetch(ndjson(record(A), bad + b"\n", record(B)))
     assert set(got.documents) == {A, B}
     assert [(line.number, line.rule) for line in got.unusable] == [(2, rule)]
@@ -215,20 +215,20 @@ async def test_empty_objects_are_counted() -> None:
 
 
 async def test_records_of_nobody_asked_are_counted_and_never_kept() -> None:
-    """P8: foreign records were accepted."""
+    """Fault P8: foreign records were accepted."""
     got, _ = await fetch(ndjson(record(A), record(STRANGER), record(B), record(C)))
     assert (set(got.documents), got.foreign) == ({A, B, C}, 1)
 
 
 async def test_equal_documents_of_one_person_are_one_and_different_ones_are_kept() -> None:
-    """P8: the last one won."""
+    """Fault P8: the last one won."""
     got, _ = await fetch(ndjson(record(A, x=1), record(B, x=1), record(A, x=1), record(B, x=True), record(C)))
     assert got.documents[A] == ({"personid": A, "x": 1},)
     assert [str(document["x"]) for document in got.documents[B]] == ["1", "True"]
 
 
 async def test_an_error_condemns_the_persons_it_names() -> None:
-    """P8: error lines were ignored."""
+    """Fault P8: error lines were ignored."""
     error = line(type="error", message=f"timeout for {B}", details={"buid": C})
     got, _ = await fetch(ndjson(record(A), record(B), error))
     assert (set(got.documents), set(got.refused), got.missing) == ({A}, {B, C}, ())
@@ -266,7 +266,7 @@ async def test_lines_of_other_types_are_counted_by_name() -> None:
     ],
 )
 async def test_a_value_that_a_database_refuses_reaches_the_lake_with_its_defect(value: bytes, rule: str) -> None:
-    """P11: one such value lost the batch; it must cost its person, and not pass for something else."""
+    """Fault P11: one such value lost the batch; it must cost its person, and not pass for something else."""
     poisoned = b'{"type":"record","data":{"personid":"U00000002","x":%b}}\n' % value
     got, _ = await fetch(ndjson(record(A), poisoned, record(C)))
     assert got.missing == ()
@@ -318,7 +318,7 @@ def breaking_streams(body: bytes) -> dict[str, Reply]:
 
 @pytest.mark.parametrize("how", breaking_streams(b""))
 async def test_a_stream_that_breaks_keeps_what_came_before(how: str) -> None:
-    """P8, P9: a cut line threw away the batch, a clean early end passed for the whole of it."""
+    """Faults P8, P9: a cut line threw away the batch, a clean early end passed for the whole of it."""
     got, asked = await fetch(breaking_streams(record(A) + record(B))[how])
     assert (set(got.documents), got.missing, got.partial) == ({A, B}, (C,), True)
     assert len(asked) == 1, "what is missing is asked for, not the batch"
@@ -401,7 +401,7 @@ async def test_one_item_that_is_no_json_costs_itself_only() -> None:
 
 @pytest.mark.parametrize("client", [person_api, snaplogic])
 async def test_nothing_secret_or_personal_is_said_or_logged(client: Client, caplog: pytest.LogCaptureFixture) -> None:
-    """X3: full lists of ids and complete error bodies were logged."""
+    """Fault X3: full lists of ids and complete error bodies were logged."""
     caplog.set_level(logging.DEBUG)
     name = "Canary Person"
     batch = requests(A, B)

@@ -22,7 +22,11 @@ def lake(postgres_server: PostgresAddress, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.parametrize(
     ("arguments", "variables", "sentence"),
     [
-        (["run", "term_nightly"], {}, "There is no job 'term_nightly'. What to do: Jobs: term_daily."),
+        (
+            ["run", "term_nightly"],
+            {},
+            "There is no job 'term_nightly'. What to do: Jobs: course_daily, person_daily, term_daily.",
+        ),
         (["run", "term_daily", "--date", "2019-01-01"], {}, "2019-01-01 is no partition of term_daily"),
         (["run", "term_daily", "--date", "tomorrow"], {}, "does not match the format"),
         (["run", "term_daily"], {"DATALAKE_TODAY": "soon"}, "DATALAKE_TODAY is 'soon'; it must be a date"),

@@ -516,7 +516,7 @@ async def test_more_batches_than_slots_keep_every_slot_busy() -> None:
 async def test_progress_is_told_while_nothing_is_finished_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(person_load, "_HEARTBEAT_S", 0.05)
     told: list[LoadProgress] = []
-    world = world_of_students(*range(20), batch_s=0.2, unknown={person(3)})
+    world = world_of_students(*range(20), query_s=0.1, batch_s=0.2, unknown={person(3)})
     world.bad_terms[person(4)] = answer(b"", 503)
     await load(world, [*students(*range(20)), *plain(100)], progress=told.append)
     assert len(told) >= 3

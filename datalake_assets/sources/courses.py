@@ -10,16 +10,16 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from pydantic import SecretStr
 
 from datalake_assets.exact_json import DuplicateKeys, JsonError, JsonValue, loads
 from datalake_assets.sources.bodies import BodyStream
+from datalake_assets.sources.client import SourceClient
 from datalake_assets.sources.errors import PermanentSourceError, TransientSourceError
 from datalake_assets.sources.exchange import kind_of
-from datalake_assets.sources.http import DEFAULT_USER_AGENT, HttpSource, HttpStats
+from datalake_assets.sources.http import DEFAULT_USER_AGENT, HttpSource
 from datalake_assets.sources.json_items import Bracket, CutJsonError, JsonParts, Part, Path
 from datalake_assets.sources.policies import COURSE_TERM, MiB, RequestPolicy
 
@@ -71,7 +71,7 @@ class CourseAccount:
 Take = Callable[[Sequence[CourseItem]], Awaitable[None]]
 
 
-class CourseApi:
+class CourseApi(SourceClient):
     """SnapLogic's course task; use it as an async context manager.
 
     Args:
@@ -106,20 +106,6 @@ class CourseApi:
         )
         self._cs_env = cs_env
         self._held_bytes = held_bytes
-
-    @property
-    def stats(self) -> HttpStats:
-        """What the source has cost so far."""
-        return self._http.stats
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
 
     async def fetch_term(self, strm: str, take: Take, *, restart: Callable[[], Awaitable[None]]) -> CourseAccount:
         """Ask for every course of a term and hand them over as they arrive.

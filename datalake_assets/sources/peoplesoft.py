@@ -9,12 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Literal, Protocol, Self
+from typing import Any, Final, Literal, Protocol
 
 from pydantic import SecretStr
 
 from datalake_assets.exact_json import DuplicateKeys, JsonError, JsonValue, loads
+from datalake_assets.sources.client import SourceClient
 from datalake_assets.sources.errors import PermanentSourceError
 from datalake_assets.sources.exchange import SHOWN_CHARACTERS, Exchange, kind_of, whole_number
 from datalake_assets.sources.http import DEFAULT_USER_AGENT, Answer, HttpSource, HttpStats
@@ -96,7 +96,7 @@ class PeopleSoftQueries(Protocol):
         """
 
 
-class QueryAccessService:
+class QueryAccessService(SourceClient):
     """PeopleSoft's Query Access Service (QAS) over REST; use it as an async context manager.
 
     Address, parameters, Basic authentication and envelope follow Oracle's PeopleTools documentation ("QAS
@@ -146,20 +146,6 @@ class QueryAccessService:
         self._folder = f"/PSIGW/RESTListeningConnector/{node}/ExecuteQuery.v1/{owner}"
         self._row_cap = row_cap
 
-    @property
-    def stats(self) -> HttpStats:
-        """What the source has cost so far."""
-        return self._http.stats
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
-
     async def run_query(
         self, name: str, prompts: Mapping[str, str] | None = None, *, may_be_empty: bool = False
     ) -> QueryAnswer:
@@ -199,7 +185,7 @@ class QueryAccessService:
         return exchange.answer(rows, answer, counted=True)
 
 
-class CsTools:
+class CsTools(SourceClient):
     """CS Tools, the wrapper before PeopleSoft's queries; use it as an async context manager.
 
     Request and envelope are those of the predecessor's flows: `POST` with `x-api-key`, answered by
@@ -234,20 +220,6 @@ class CsTools:
             user_agent=user_agent,
         )
         self._row_cap = row_cap
-
-    @property
-    def stats(self) -> HttpStats:
-        """What the source has cost so far."""
-        return self._http.stats
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
 
     async def run_query(
         self, name: str, prompts: Mapping[str, str] | None = None, *, may_be_empty: bool = False

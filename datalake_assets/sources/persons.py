@@ -14,13 +14,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol
 
 from pydantic import SecretStr
 
 from datalake_assets.exact_json import DuplicateKeys, JsonError, JsonValue, dumps_ascii, loads
 from datalake_assets.sources.bodies import BodyStream
+from datalake_assets.sources.client import SourceClient
 from datalake_assets.sources.errors import PermanentSourceError, TransientSourceError
 from datalake_assets.sources.http import DEFAULT_USER_AGENT, HttpSource, HttpStats
 from datalake_assets.sources.json_items import CutJsonError, JsonParts
@@ -133,30 +133,16 @@ class Persons(Protocol):
         """
 
 
-class _BatchSource:
+class _BatchSource(SourceClient):
     """What both clients share: the source behind them, and one batch from the request to the answer."""
 
     def __init__(self, http: HttpSource) -> None:
         self._http = http
 
     @property
-    def stats(self) -> HttpStats:
-        """What the source has cost so far."""
-        return self._http.stats
-
-    @property
     def concurrency(self) -> int:
         """How many batches it may be asked for at the same time."""
         return self._http.policy.concurrency
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
 
     async def _ask(
         self,

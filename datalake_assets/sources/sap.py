@@ -7,14 +7,14 @@ reports none. What becomes of the ids does not belong here.
 
 from collections.abc import Collection
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from pydantic import SecretStr
 
 from datalake_assets.exact_json import JsonValue
+from datalake_assets.sources.client import SourceClient
 from datalake_assets.sources.exchange import Exchange, kind_of
-from datalake_assets.sources.http import DEFAULT_USER_AGENT, Answer, HttpSource, HttpStats
+from datalake_assets.sources.http import DEFAULT_USER_AGENT, Answer, HttpSource
 from datalake_assets.sources.ids import IdAnswer, read_id, row_defect, sorted_out
 from datalake_assets.sources.peoplesoft import UnusableRow
 from datalake_assets.sources.policies import SAP_IDS, RequestPolicy
@@ -25,7 +25,7 @@ ACTIVE: Final = "3 - Active"
 """The `EMP_STATUS` of people who are employed now."""
 
 
-class SapEmployees:
+class SapEmployees(SourceClient):
     """SAP's employee list behind its API gateway; use it as an async context manager.
 
     Args:
@@ -51,20 +51,6 @@ class SapEmployees:
             "SAP", url, policy=policy, headers={"x-api-key": key}, ca_bundle=ca_bundle, user_agent=user_agent
         )
         self._active = frozenset(active)
-
-    @property
-    def stats(self) -> HttpStats:
-        """What the source has cost so far."""
-        return self._http.stats
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
 
     async def active_ids(self) -> IdAnswer:
         """The ids of all active employees.

@@ -7,13 +7,13 @@ cut at a size limit. A person may have several ids; each is taken.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Literal, Protocol, Self
+from typing import Final, Literal, Protocol
 from urllib.parse import quote
 
 from pydantic import SecretStr
 
 from datalake_assets.exact_json import JsonValue
+from datalake_assets.sources.client import SourceClient
 from datalake_assets.sources.errors import PermanentSourceError, RedirectedError
 from datalake_assets.sources.exchange import Exchange, kind_of, whole_number
 from datalake_assets.sources.http import DEFAULT_USER_AGENT, Answer, HttpSource, HttpStats
@@ -53,7 +53,7 @@ class VirtualDirectory(Protocol):
         """
 
 
-class VdsWrapper:
+class VdsWrapper(SourceClient):
     """The SnapLogic task before VDS; use it as an async context manager.
 
     The request is the predecessor's. The answer is one output document of a SnapLogic REST snap, or a list of
@@ -83,20 +83,6 @@ class VdsWrapper:
         )
         self._size_limit = size_limit
 
-    @property
-    def stats(self) -> HttpStats:
-        """What the source has cost so far."""
-        return self._http.stats
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
-
     async def ids(self, affiliation: Affiliation, *, may_be_empty: bool = False) -> IdAnswer:
         """The ids of all people with this primary affiliation; see `VirtualDirectory.ids`."""
         exchange = Exchange(self._http, affiliation, todo=_TODO)
@@ -121,7 +107,7 @@ class VdsWrapper:
         return _answer(exchange, entries, [answer], complete=complete, may_be_empty=may_be_empty)
 
 
-class VdsAdap:
+class VdsAdap(SourceClient):
     """RadiantOne's REST interface (ADAP); use it as an async context manager.
 
     Searches are paged with `pageSize` and `cookie`. Where the directory has paging switched off, it says that its
@@ -169,20 +155,6 @@ class VdsAdap:
         )
         self._path = "/" + quote(base_dn.strip(), safe="=,")
         self._page_size = page_size
-
-    @property
-    def stats(self) -> HttpStats:
-        """What the source has cost so far."""
-        return self._http.stats
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
 
     async def ids(self, affiliation: Affiliation, *, may_be_empty: bool = False) -> IdAnswer:
         """The ids of all people with this primary affiliation; see `VirtualDirectory.ids`.

@@ -5,11 +5,23 @@ The instance, the database and the sources must be there already (see `stack.py`
 
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
+from typing import Final
 
 import dagster as dg
 
 from datalake_assets.entities import ENTITIES
 from datalake_assets.errors import DatalakeError
+
+
+_STATEMENT_TIMEOUT_MS: Final = 60_000
+"""Of a statement on Dagster's storage: what has no answer by then has none later."""
+
+_CONNECTION_AGE_S: Final = 10
+"""How long a connection to Dagster's storage is used: shorter than any proxy or server closes an idle one."""
+
+_MORE_CONNECTIONS: Final = 5
+"""Connections to a storage beside the one that is kept, for events of several threads at once."""
 
 
 class JobError(DatalakeError):
@@ -79,7 +91,6 @@ def run_job(name: str, load_date: date, *, term: str | None = None, quiet: bool 
         NoActiveTermsError: The job is run by term, and no term is active.
     """
     from datalake_assets.automation import job_name, load_partitions
-    from datalake_assets.definitions import defs
     from datalake_assets.partitions import partition_key
     from datalake_assets.resources import LakeResource
 
@@ -89,15 +100,24 @@ def run_job(name: str, load_date: date, *, term: str | None = None, quiet: bool 
     entity = entities[name]
     if term is not None and not entity.scope:
         raise JobError(f"{name} is not run by term.", todo="Leave the term out.")
-    job = defs().resolve_job_def(name)
+    job = _definitions().resolve_job_def(name)
     _require_day(job, load_date)
     with dg.DagsterInstance.get() as instance:
+        # A run tells the event log some hundred things, and otherwise connects anew for each of them.
+        instance.optimize_for_webserver(_STATEMENT_TIMEOUT_MS, _CONNECTION_AGE_S, _MORE_CONNECTIONS)
         keys = load_partitions(entity, load_date, LakeResource(), lambda: instance)
         if term is not None:
             keys = [key for key in keys if key == partition_key(load_date, term)]
         if not keys:
             raise JobError(f"{term} is no active term.", todo="Look at `term_curated.term_data_by_service`.")
         return JobOutcome(tuple(_run(job, key, instance, quiet=quiet) for key in keys))
+
+
+@cache  # the environment of a process says what is defined, and does not change while it lives
+def _definitions() -> dg.Definitions:
+    from datalake_assets.definitions import defs
+
+    return defs()
 
 
 def _require_day(job: dg.JobDefinition, load_date: date) -> None:

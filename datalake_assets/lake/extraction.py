@@ -97,14 +97,15 @@ class Extraction:
         """
         asset = str(self.landing.entity.landing)
         with scrubbing(f"{asset}, partition {piece.partition}"):
-            after = await self.ledger.committed(connection, asset, piece.partition)
-        spool = Spool(self.spools, piece, run_id=run_id, clock=self.clock, after=after)
+            spool = await self._spool(connection, piece, run_id)
+            if spool.finished() is None and (kept := self._kept(piece)) is not None:
+                return kept
+            attempt = await self.ledger.begin(connection, asset, piece.partition, run_id)
+            # Looked at anew: whoever committed before this attempt began is over, and nobody can from now on.
+            spool = await self._spool(connection, piece, run_id, attempt)
         was_finished = spool.finished() is not None
         if not was_finished and (kept := self._kept(piece)) is not None:
             return kept
-        with scrubbing(f"{asset}, partition {piece.partition}"):
-            attempt = await self.ledger.begin(connection, asset, piece.partition, run_id)
-        spool = Spool(self.spools, piece, run_id=run_id, clock=self.clock, attempt=attempt, after=after)
         note = "Took the answer that an unfinished load had spooled; the source was not asked again."
         try:
             if not was_finished:
@@ -130,6 +131,11 @@ class Extraction:
                 self.landing.promote(snapshot)
         spool.clear()
         return Landed(snapshot, receipt, note)
+
+    async def _spool(self, connection: asyncpg.Connection, piece: LoadSlice, run_id: str, attempt: int = 0) -> Spool:
+        """What counts of the spooled answers at this moment."""
+        after = await self.ledger.committed(connection, str(self.landing.entity.landing), piece.partition)
+        return Spool(self.spools, piece, run_id=run_id, clock=self.clock, attempt=attempt, after=after)
 
     def _publish(self, piece: LoadSlice, spool: Spool, run_id: str) -> Snapshot:
         asked = spool.finished()

@@ -79,10 +79,11 @@ async def clear_spools(
             # No load of the slice can begin, and spool, while the answers of the last one are removed.
             async with connection.transaction():
                 query = statement("reconcile/lock_finished_load.sql")
-                if await connection.fetchval(query, str(entity.landing), piece.partition) is None:
+                attempt = await connection.fetchval(query, str(entity.landing), piece.partition)
+                if attempt is None:
                     continue
                 if not dry_run:
-                    Spool(store, piece, run_id="", clock=Clock()).clear()
+                    Spool(store, piece, run_id="", clock=Clock(), attempt=attempt).clear()
                 cleared.append(piece)
     return cleared
 

@@ -8,7 +8,7 @@ import difflib
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -193,6 +193,11 @@ def load_services(entity: Entity, folder: Path | None = None) -> ServiceFile:
             where=path.name,
             todo="Every entity needs a file of services; CONTRIBUTING.md shows one.",
         ) from None
+    return _read(entity, path, text)
+
+
+@lru_cache(maxsize=16)  # hundreds of lines each, and every step of a run looks at one
+def _read(entity: Entity, path: Path, text: str) -> ServiceFile:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         _refuse_duplicate_keys(node, path)

@@ -116,8 +116,8 @@ class Spool:
 
     def get(self, request: str) -> Asked | None:
         """The answer to a request that was put, or None if it was not answered yet."""
-        manifest = self._current(self._dimensions(request))
-        return None if manifest is None else self._asked(manifest)
+        parts = self._parts_of(request)
+        return self._asked(parts[0]) if parts else None
 
     def answers(self) -> Iterator[Answer]:
         """Every answer, streamed; of a key that several requests answered, what the latest said."""
@@ -147,27 +147,24 @@ class Spool:
 
     def finish(self, filled: Filled) -> None:
         """Note that everything was asked for."""
-        only = None if filled.only is None else self._dimensions(f"attempt {self._attempt} {filled.only}")["request"]
-        self._publish(self._dimensions(_FINISHED, kind=_FINISHED), Asked((), named_all=filled.named_all), only=only)
+        only = None if filled.only is None else _name(f"attempt {self._attempt} {filled.only}")
+        noted = self.notes(_FINISHED)
+        noted._publish(noted._dimensions(_FINISHED), Asked((), named_all=filled.named_all), only=only)
 
     def finished(self) -> Asked | None:
         """All answers that count, or None if some were not asked for yet."""
-        manifest = self._current(self._dimensions(_FINISHED, kind=_FINISHED))
-        if manifest is None:
-            return None
-        return Asked(self.answers(), self.source(), named_all=manifest.account["named_all"])
+        noted = self.notes(_FINISHED)._parts_of(_FINISHED)
+        return Asked(self.answers(), self.source(), named_all=noted[0].account["named_all"]) if noted else None
 
     def clear(self) -> None:
-        """Forget everything of the load, notes included."""
-        self._store.remove(self._landing, self._piece.dimensions)
+        """Forget everything of this attempt and of those before it, notes included; a later one may have begun."""
+        for attempt in {int(found["attempt"]) for found in self._spooled()}:
+            if attempt <= self._attempt:
+                self._store.remove(self._landing, {**self._piece.dimensions, "attempt": f"{attempt:05d}"})
 
     @property
     def _landing(self) -> TableName:
         return self._piece.entity.landing
-
-    def _current(self, dimensions: Mapping[str, str]) -> Manifest | None:
-        manifest = self._store.current(self._landing, dimensions)
-        return None if manifest is None or manifest.account["attempt"] <= self._after else manifest
 
     def _publish(self, dimensions: dict[str, str], asked: Asked, only: str | None = None) -> None:
         self._store.publish(
@@ -180,7 +177,6 @@ class Spool:
             account={
                 "named_all": asked.named_all,
                 "source": asdict(asked.source),
-                "attempt": self._attempt,
                 "only": only,
             },
         )
@@ -192,26 +188,52 @@ class Spool:
             named_all=manifest.account["named_all"],
         )
 
+    def _spooled(self) -> list[Mapping[str, str]]:
+        """Where there is anything of the partition, of whatever attempt and kind."""
+        here = self._piece.dimensions.items()
+        return [found for found in self._store.partitions(self._landing) if here <= found.items()]
+
+    def _by_request(self) -> dict[str, list[Manifest]]:
+        """The parts of every request of this kind; of one that several attempts asked, those of the latest."""
+        latest: dict[str, tuple[int, list[Mapping[str, str]]]] = {}
+        for dimensions in self._spooled():
+            attempt, request = int(dimensions["attempt"]), dimensions["request"]
+            if attempt <= self._after or dimensions["kind"] != self._kind:
+                continue
+            if request not in latest or latest[request][0] < attempt:
+                latest[request] = (attempt, [])
+            if latest[request][0] == attempt:
+                latest[request][1].append(dimensions)
+        # What is gone meanwhile was forgotten by a later attempt that is committed: then this one will not be.
+        return {
+            request: [part for place in places if (part := self._store.current(self._landing, place))]
+            for request, (_, places) in latest.items()
+        }
+
+    def _parts_of(self, request: str) -> list[Manifest]:
+        return self._by_request().get(_name(request), [])
+
     def _requests(self) -> list[list[Manifest]]:
         """The parts of every answered request that counts, those of the latest attempt first."""
-        wanted = {**self._piece.dimensions, "kind": self._kind}
-        finished = self._current(self._dimensions(_FINISHED, kind=_FINISHED))
-        if self._kind == ANSWERS and finished is not None and (only := finished.account["only"]):
-            wanted["request"] = only
-        requests: dict[str, list[Manifest]] = {}
-        for dimensions in self._store.partitions(self._landing):
-            if wanted.items() <= dimensions.items() and (manifest := self._current(dimensions)):
-                requests.setdefault(dimensions["request"], []).append(manifest)
+        requests = self._by_request()
+        noted = self.notes(_FINISHED)._parts_of(_FINISHED) if self._kind == ANSWERS else []
+        only = noted[0].account["only"] if noted else None
         return sorted(
-            requests.values(),
-            key=lambda parts: (parts[0].account["attempt"], parts[0].partition["request"]),
+            (parts for request, parts in requests.items() if parts and only in {None, request}),
+            key=lambda parts: (parts[0].partition["attempt"], parts[0].partition["request"]),
             reverse=True,
         )
 
-    def _dimensions(self, request: str, *, part: int = 0, kind: str | None = None) -> dict[str, str]:
+    def _dimensions(self, request: str, *, part: int = 0) -> dict[str, str]:
         return {
             **self._piece.dimensions,
-            "kind": kind or self._kind,
-            "request": blake2b(request.encode(), digest_size=8).hexdigest(),
+            "attempt": f"{self._attempt:05d}",
+            "kind": self._kind,
+            "request": _name(request),
             "part": f"{part:05d}",
         }
+
+
+def _name(request: str) -> str:
+    """How a request is called on disk: it may name people."""
+    return blake2b(request.encode(), digest_size=8).hexdigest()

@@ -12,6 +12,7 @@ import logging
 import re
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
@@ -81,9 +82,13 @@ class Redactor:
         self._values = frozenset(
             value.get_secret_value() if isinstance(value, SecretStr) else value for value in secrets
         )
+
+    @cached_property
+    def _known(self) -> re.Pattern[str] | None:
+        """The known values in every form; made when first needed, because most requests have nothing to hide."""
         forms = {form for value in self._values if len(value) >= _SHORTEST_SECRET for form in _forms(value)}
         longest_first = sorted(forms, key=lambda form: (-len(form), form))
-        self._known = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE) if forms else None
+        return re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE) if forms else None
 
     def __repr__(self) -> str:
         return f"Redactor({len(self._values)} values)"

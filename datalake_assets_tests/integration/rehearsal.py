@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -156,6 +157,17 @@ class Rehearsal:
         files = [str(path) for path in self.folder.rglob("*") if path.suffix == ".part"]
         spooled = [str(path) for path in (self.folder / "spool").rglob("*.parquet")]
         return asyncio.run(look()) + files + spooled
+
+
+def differing(found: dict[str, list[tuple[Any, ...]]], expected: dict[str, list[tuple[Any, ...]]]) -> list[str]:
+    """What differs between two dumps, a line per row: short enough to be read when a test fails."""
+    lines = []
+    for table in expected:
+        # Rows are told by their beginnings, which hold the keys.
+        mine, theirs = Counter(map(repr, found[table])), Counter(map(repr, expected[table]))
+        lines += [f"{table}: lacks {row[:100]}" for row in (theirs - mine).elements()]
+        lines += [f"{table}: has {row[:100]}" for row in (mine - theirs).elements()]
+    return lines
 
 
 async def _rows(connection: asyncpg.Connection, table: str, without: Collection[str]) -> list[tuple[Any, ...]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datalake_assets.storage.postgres import PostgresAddress
-from datalake_assets_tests.integration.rehearsal import Rehearsal, rehearsal, same
+from datalake_assets_tests.integration.rehearsal import Rehearsal, differing, rehearsal, same
 
 FIRST = date(2026, 3, 2)
 DAYS = [FIRST + timedelta(days=offset) for offset in range(4)]
@@ -53,7 +53,7 @@ def test_days_in_another_order_and_each_twice_leave_identical_tables(landed: Reh
     lake = landed.copy(f"order_{uuid.uuid4().hex[:8]}", tmp_path)
     empty(lake)
     materialise(lake, [DAYS[3], DAYS[0], DAYS[2], DAYS[0], DAYS[1], DAYS[3], DAYS[1], DAYS[2]])
-    assert lake.dump() == before
+    assert differing(lake.dump(), before) == []
     assert same(lake.contents(), truth)
 
 
@@ -81,4 +81,4 @@ def test_the_dagster_command_materialises_a_partition(landed: Rehearsal):
         *("--select", "key:term_raw/term_data+ and group:term", "--partition", DAYS[1].isoformat()),
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    assert landed.dump() == before
+    assert differing(landed.dump(), before) == []

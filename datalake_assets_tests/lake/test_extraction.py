@@ -1,22 +1,25 @@
 """From an answer to a committed snapshot: the rule of days, the spool, the receipt, the fence."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import pairwise
 
+import asyncpg
 import pytest
 
 from datalake_assets.clock import Clock
 from datalake_assets.entities import TERM
+from datalake_assets.keys import TableName
 from datalake_assets.lake import quarantine
 from datalake_assets.lake.documents import Answer
 from datalake_assets.lake.extraction import DayError, Extraction, Landed, ask_once
 from datalake_assets.lake.landing import SourceAccount
-from datalake_assets.lake.ledger import SupersededError
+from datalake_assets.lake.ledger import Ledger, SupersededError
 from datalake_assets.lake.outcomes import Outcome
 from datalake_assets.lake.slices import LoadSlice
 from datalake_assets.lake.spool import Asked, Filled, Spool
+from datalake_assets.storage.parquet import ParquetStore
 from datalake_assets.storage.postgres import PostgresError
 from datalake_assets_tests.lake.lakes import SmallLake, answer, outcome, term
 
@@ -247,3 +250,35 @@ async def test_an_attempt_whose_spool_its_successor_has_forgotten_is_superseded_
     with pytest.raises(SupersededError, match="run run-2 loads this slice now"):
         await extraction.land(lake.connection, LoadSlice(TERM, TODAY), "run-1", fill=fill)
     assert await lake.rows("ops.receipt", "run_id") == [("run-2",)]
+
+
+async def test_an_attempt_that_begins_while_another_forgets_its_spool_does_not_land_the_rest_of_it(
+    lake: SmallLake,
+) -> None:
+    """Invariant 1: what is left of a spool of two answers looks like a whole one."""
+    piece = LoadSlice(TERM, TODAY)
+
+    class Predecessor(ParquetStore):
+        """Dies after it has forgotten one of its answers."""
+
+        def remove(self, dataset: TableName, dimensions: Mapping[str, str]) -> list[str]:
+            some = next(found for found in self.partitions(dataset) if found["kind"] == "answers")
+            return super().remove(dataset, some)
+
+    async def two_answers(spool: Spool) -> Filled:
+        spool.append(Asked([answer(term("2251"))]))
+        spool.append(Asked([answer(term("2255"))]))
+        return Filled(named_all=True)
+
+    class Late(Ledger):
+        """Another run commits between this one's look at the spool and its beginning."""
+
+        async def begin(self, connection: asyncpg.Connection, asset: str, partition: str, run_id: str) -> int:
+            predecessor = Extraction(lake.landing, Predecessor(f"{lake.folder}-spool"), lake.ledger, Clock(TODAY))
+            await predecessor.land(lake.connection, piece, "run-1", fill=two_answers)
+            return await super().begin(connection, asset, partition, run_id)
+
+    extraction = Extraction(lake.landing, lake.spools, Late(), Clock(TODAY))
+    landed = await extraction.land(lake.connection, piece, "run-2", fill=two_answers)
+    assert sorted(keys(lake, landed)) == [("UGRD", "2251"), ("UGRD", "2255")]
+    assert landed.note == "Asked the source."

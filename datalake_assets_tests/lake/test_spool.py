@@ -67,6 +67,23 @@ def test_only_the_day_that_is_done_is_forgotten(spool: Spool, tmp_path: Path) ->
     assert not [path for path in tmp_path.rglob("*.parquet") if "2026-01-01" in str(path)]
 
 
+def test_what_a_later_attempt_keeps_is_not_forgotten_with_an_earlier_one(tmp_path: Path) -> None:
+    """A run commits, the next begins and is answered, and only then does the first forget its spool."""
+    first, second = spool_of(tmp_path, attempt=1), spool_of(tmp_path, attempt=2)
+    first.put("query", asked(answer(term("2251"))))
+    second.put("query", asked(answer(term("2255"))))
+    second.append(asked(answer(term("2258"))))
+    first.clear()
+    assert keys(second) == [("UGRD", "2255"), ("UGRD", "2258")]
+
+
+def test_of_a_request_that_two_attempts_asked_the_later_answer_counts_as_a_whole(tmp_path: Path) -> None:
+    """Both were whole answers; what only the earlier one names was gone when the later one was given."""
+    spool_of(tmp_path, attempt=1).put("query", asked(answer(term("2251")), answer(term("2255"))))
+    spool_of(tmp_path, attempt=2).put("query", asked(answer(term("2255"))))
+    assert keys(spool_of(tmp_path)) == [("UGRD", "2255")]
+
+
 def test_forgetting_what_was_never_kept_is_no_error(spool: Spool) -> None:
     spool.clear()
 

@@ -14,6 +14,7 @@ import asyncpg
 from datalake_assets.lake.outcomes import Outcomes
 from datalake_assets.lake.slices import LoadError
 from datalake_assets.statements import statement
+from datalake_assets.storage.postgres import lock_slice
 
 METADATA_NAMES: Final = {
     "rows_new": "lake/rows_new",
@@ -78,8 +79,20 @@ class Ledger:
     """Attempts and receipts in schema `ops`; implements `storage.postgres_io_manager.LoadLedger`."""
 
     async def begin(self, connection: asyncpg.Connection, asset: str, partition: str, run_id: str) -> int:
-        """Announce an attempt at a slice, in a transaction of its own, and return its number."""
-        return int(await connection.fetchval(statement("ledger/begin.sql"), asset, partition, run_id))
+        """Announce an attempt at a slice, in a transaction of its own, and return its number.
+
+        Raises:
+            SupersededError: A younger run is at it.
+        """
+        number = await connection.fetchval(statement("ledger/number_run.sql"), run_id)
+        async with connection.transaction():
+            # One at a time, so that a younger run is seen.
+            await lock_slice(connection, "attempt", asset, partition)
+            attempt = await connection.fetchval(statement("ledger/begin.sql"), asset, partition, run_id, number)
+        if attempt is None:
+            latest = await connection.fetchrow(statement("ledger/fence.sql"), asset, partition)
+            raise _superseded(f"Run {run_id} is no longer the latest", latest, asset, partition)
+        return int(attempt)
 
     async def committed(self, connection: asyncpg.Connection, asset: str, partition: str) -> int:
         """The latest attempt at a slice that was committed; 0 if none was."""
@@ -96,12 +109,7 @@ class Ledger:
         """
         latest = await connection.fetchrow(statement("ledger/fence.sql"), asset, partition)
         if latest is None or latest["attempt"] != attempt:
-            successor = "nobody" if latest is None else f"run {latest['run_id']}"
-            raise SupersededError(
-                f"Attempt {attempt} is no longer the latest: {successor} loads this slice now. Nothing was changed.",
-                where=f"{asset}, partition {partition}",
-                todo="Nothing, if that run is yours; otherwise end it and materialise the partition again.",
-            )
+            raise _superseded(f"Attempt {attempt} is no longer the latest", latest, asset, partition)
         return str(latest["run_id"])
 
     async def commit(self, connection: asyncpg.Connection, asset: str, partition: str, attempt: int, rows: int) -> None:
@@ -168,3 +176,12 @@ class Ledger:
             receipt.bytes_in,
             receipt.duration_s,
         )
+
+
+def _superseded(what: str, latest: asyncpg.Record | None, asset: str, partition: str) -> SupersededError:
+    successor = "nobody" if latest is None else f"run {latest['run_id']}"
+    return SupersededError(
+        f"{what}: {successor} loads this slice now. Nothing was changed.",
+        where=f"{asset}, partition {partition}",
+        todo="Nothing, if that run is yours; otherwise end it and materialise the partition again.",
+    )

@@ -84,7 +84,7 @@ async def test_an_older_attempt_cannot_commit(lake: SmallLake, lake_address: Pos
     async with another_run(lake, lake_address) as other:
 
         async def overtake(call: int) -> None:
-            if call == 3:
+            if call == 8:
                 await other.ledger.begin(other.connection, str(asset), "2026-01-02", "run-2")
 
         orphan = SmallLake(Watched(lake.connection, overtake), lake.landing, lake.folder)

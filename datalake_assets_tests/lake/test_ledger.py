@@ -114,3 +114,22 @@ async def test_a_permission_is_told_with_its_reason(lake: SmallLake) -> None:
     assert await ledger.override(lake.connection, "a.b", "1", "volume") == "The registrar confirmed it."
     assert await ledger.override(lake.connection, "a.b", "2", "volume") is None
     assert await ledger.override(lake.connection, "a.b", "1", "other") is None
+
+
+async def test_an_older_run_cannot_supersede_a_younger_one(lake: SmallLake) -> None:
+    """Invariant 11: each of two runs would win at another table, and in the end none would have loaded everything."""
+    ledger = Ledger()
+    await ledger.begin(lake.connection, "a.one", "p", "older")
+    await ledger.begin(lake.connection, "a.two", "p", "younger")
+    await ledger.begin(lake.connection, "a.one", "p", "younger")
+    with pytest.raises(SupersededError, match="Run older is no longer the latest: run younger loads this slice now"):
+        await ledger.begin(lake.connection, "a.two", "p", "older")
+    await ledger.write(lake.connection, Receipt(asset="a.two", partition="p", run_id="younger"), 1)
+
+
+async def test_an_older_run_may_load_again_what_a_younger_one_has_committed(lake: SmallLake) -> None:
+    ledger = Ledger()
+    await ledger.begin(lake.connection, "a.one", "p", "older")
+    await ledger.begin(lake.connection, "a.two", "p", "younger")
+    await ledger.write(lake.connection, Receipt(asset="a.two", partition="p", run_id="younger"), 1)
+    assert await ledger.begin(lake.connection, "a.two", "p", "older") == 2

@@ -37,9 +37,13 @@ def address_from(dsn: str) -> PostgresAddress:
 
 
 @contextmanager
-def open_folder() -> Iterator[Path]:
-    """A temporary folder with a short name that every account may enter, unlike pytest's own."""
-    folder = Path(tempfile.mkdtemp(prefix="lake-", dir=_memory_disk()))
+def open_folder(*, in_memory: bool = True) -> Iterator[Path]:
+    """A temporary folder with a short name that every account may enter, unlike pytest's own.
+
+    Args:
+        in_memory: Prefer a disk in memory; more than a gigabyte belongs on a real one.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="lake-", dir=_memory_disk() if in_memory else None))
     folder.chmod(0o755)
     try:
         yield folder
@@ -58,12 +62,16 @@ def _memory_disk() -> str | None:
 
 
 @contextmanager
-def running_server() -> Iterator[PostgresAddress]:
-    """A server of its own, or the one that `LAKE_TEST_DSN` names."""
+def running_server(*, in_memory: bool = True) -> Iterator[PostgresAddress]:
+    """A server of its own, or the one that `LAKE_TEST_DSN` names.
+
+    Args:
+        in_memory: Prefer a disk in memory; more than a gigabyte belongs on a real one.
+    """
     if dsn := os.environ.get("LAKE_TEST_DSN"):
         yield address_from(dsn)
         return
-    with open_folder() as folder, EmbeddedPostgres(folder / "pg") as address:
+    with open_folder(in_memory=in_memory) as folder, EmbeddedPostgres(folder / "pg") as address:
         asyncio.run(_forget_durability(address))
         yield address
 

@@ -7,10 +7,15 @@ differs are read, and a changed definition rebuilds that service. Definitions ar
 in `views.py`.
 """
 
+import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
+from datetime import time as time_of_day
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -129,6 +134,10 @@ class _State(NamedTuple):
     document: bytes | None
 
 
+_Row = tuple[Any, ...]
+"""What a service sees of a key: service, key, load date, digest, and JSON; None for the whole document."""
+
+
 class _CuratedLoad:
     """One load of one scope, inside its transaction."""
 
@@ -153,6 +162,7 @@ class _CuratedLoad:
             "dated": "modified_date",
             "scope": entity.scope,
         }
+        self._row_names = ("service", *entity.key_names, "load_date", "digest", "document")
         self._counts = _Counts()
 
     async def load(self) -> _Counts:
@@ -189,17 +199,28 @@ class _CuratedLoad:
         if rebuilt:
             self._counts.removed += await self._connection.fetchval(self._sql("remove_unknown"), rebuilt_names, *scope)
         every, some = Views(services, self._key_paths), Views(rebuilt, self._key_paths)
+        # Whatever is seen is new then, and a column that is worked out of documents is left to the server.
+        is_new = all(not column.path for column in self._piece.entity.columns) and await self._connection.fetchval(
+            self._sql("is_empty"), *scope
+        )
         cursor = await self._connection.cursor(self._sql("documents"), bool(rebuilt), *scope)
-        async for portion in _portions(cursor, self._piece.entity.key_names):
-            await self._stage(portion)
-            await self._copy_filtered(portion, lambda state: every if state.stale else some)
-            await self._execute("analyze_stage")
-            for rebuild, names in ((True, rebuilt_names), (False, kept_names)):
-                if names:
-                    self._counts.add_gone(await self._connection.fetchrow(self._sql("remove", rebuild=rebuild), names))
-            self._counts.new += await self._write()
-            await self._execute("mark")
-            await self._execute("unmark")
+        filtered = self._filtered(cursor, lambda state: every if state.stale else some)
+        async with contextlib.aclosing(filtered) as portions:
+            async for portion, rows in portions:
+                await self._stage(portion)
+                if is_new:
+                    self._counts.new += await self._copy_new(rows)
+                else:
+                    await self._copy_filtered(rows)
+                    await self._execute("analyze_stage")
+                    for rebuild, names in ((True, rebuilt_names), (False, kept_names)):
+                        if names:
+                            remove = self._sql("remove", rebuild=rebuild)
+                            self._counts.add_gone(await self._connection.fetchrow(remove, names))
+                self._counts.new += await self._write()
+                await self._execute("lose")
+                await self._execute("mark")
+                await self._execute("unmark")
 
     async def _load_selected(self, service: Service, *, rebuild: bool) -> None:
         entity = self._piece.entity
@@ -208,10 +229,34 @@ class _CuratedLoad:
         columns = [[row[name] for row in selected] for name in (*entity.key_names, "load_date")]
         cursor = await self._connection.cursor(self._sql("selected_documents"), *columns)
         await self._execute("clear_stage")
-        async for portion in _portions(cursor, entity.key_names):
-            await self._copy_filtered(portion, lambda _: views)
+        async with contextlib.aclosing(self._filtered(cursor, lambda _: views)) as portions:
+            async for _, rows in portions:
+                await self._copy_filtered(rows)
         self._counts.add_gone(await self._connection.fetchrow(self._sql("remove_selected"), service.name, rebuild))
         self._counts.new += await self._write()
+
+    async def _filtered(
+        self, cursor: Any, views_for: Callable[[_State], Views]
+    ) -> AsyncGenerator[tuple[list[_State], list[_Row]]]:
+        """Portions of keys and what is seen of them; one is filtered in a thread while another is written."""
+
+        def rows_of(portion: list[_State]) -> list[_Row]:
+            return [
+                (name, *state.key, state.load_date, state.digest, seen)
+                for state in portion
+                if state.document is not None
+                for name, seen in views_for(state).of(state.document)
+            ]
+
+        with ThreadPoolExecutor(1, "filter") as thread:
+            ahead: deque[tuple[list[_State], Future[list[_Row]]]] = deque()
+            async for portion in _portions(cursor, self._piece.entity.key_names):
+                ahead.append((portion, thread.submit(rows_of, portion)))
+                if len(ahead) > 1:
+                    done, rows = ahead.popleft()
+                    yield done, await asyncio.wrap_future(rows)
+            for done, rows in ahead:
+                yield done, await asyncio.wrap_future(rows)
 
     async def _stage(self, portion: list[_State]) -> None:
         await self._execute("clear_stage")
@@ -224,19 +269,27 @@ class _CuratedLoad:
             deadline_s=COPY_DEADLINE_S,
         )
 
-    async def _copy_filtered(self, portion: list[_State], views_for: Callable[[_State], Views]) -> None:
-        def records() -> Iterator[tuple[Any, ...]]:
-            for state in portion:
-                if state.document is not None:
-                    for name, seen in views_for(state).of(state.document):
-                        yield (name, *state.key, state.load_date, state.digest, seen)
-
+    async def _copy_filtered(self, rows: Iterable[_Row]) -> None:
         await copy_records(
+            self._connection, "filtered", self._row_names, rows, schema="pg_temp", deadline_s=COPY_DEADLINE_S
+        )
+
+    async def _copy_new(self, rows: Sequence[_Row]) -> int:
+        """Write rows of which none stands there yet; whole documents are left for the server to copy."""
+        entity = self._piece.entity
+        loaded_at = await self._connection.fetchval(statement("layers/now.sql"))
+        await self._copy_filtered(row for row in rows if row[-1] is None)
+        documents = [column.name for column in entity.columns]
+        return await copy_records(
             self._connection,
-            "filtered",
-            ("service", *self._piece.entity.key_names, "load_date", "digest", "document"),
-            records(),
-            schema="pg_temp",
+            entity.curated.table,
+            (*self._row_names[:-1], *documents, self._names["dated"], "run_id", "loaded_at"),
+            (
+                (*row[:-1], *(row[-1] for _ in documents), _midnight(row[-3]), self._run_id, loaded_at)
+                for row in rows
+                if row[-1] is not None
+            ),
+            schema=entity.curated.schema,
             deadline_s=COPY_DEADLINE_S,
         )
 
@@ -264,6 +317,10 @@ async def _portions(cursor: Any, key_names: Sequence[str]) -> AsyncIterator[list
             )
             for row in rows
         ]
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time_of_day.min)
 
 
 class ServicePartitions:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import asyncpg
@@ -78,8 +80,16 @@ def parse_key(entity: Entity, parts: tuple[str, ...]) -> tuple[Any, ...]:
 
 async def as_of(connection: asyncpg.Connection, entity: Entity, key: tuple[Any, ...], at: date) -> State | None:
     """The state of a key at the end of a date, or None if it had not been seen yet."""
-    rows = await connection.fetch(statement("history/changes.sql", **_names(entity), latest_only=True), *key, at)
-    return _state(rows[0]) if rows else None
+    row = await connection.fetchrow(statement("history/as_of.sql", **_names(entity)), *key, at)
+    if row is None:
+        return None
+    operation = row["operation"]
+    return State(
+        since=row["load_date"],
+        operation=operation.decode() if isinstance(operation, bytes) else operation,
+        document=None if row["document"] is None else exact_json.loads_sound(row["document"]),
+        run_id=row["run_id"],
+    )
 
 
 async def blame(
@@ -93,26 +103,32 @@ async def blame(
         key: Which one.
         path: Only this field and what lies below it.
     """
-    query = statement("history/changes.sql", **_names(entity), latest_only=False)
-    rows = await connection.fetch(query, *key, date.max, entity.name, list(map(str, key)))
+    query = statement("history/changes.sql", **_names(entity))
+    rows = await connection.fetch(query, *key, entity.name, list(map(str, key)), path)
     changes: list[Change] = []
-    before: JsonValue = {}
-    for state in map(_state, reversed(rows)):
-        after = {} if state.document is None else state.document
-        for name, old, new in _differences(before, after, ""):
+    texts: dict[str, bytes] = {}
+    document: dict[str, JsonValue] = {}
+    for (load_date, _, run_id), members in groupby(rows, itemgetter("load_date", "place", "run_id")):
+        texts_before, before = texts, document
+        texts = {member["name"]: member["value"] for member in members if member["name"] is not None}
+        # What is written as it was is not parsed again, and known to be the same without a look at it.
+        document = {
+            name: before[name] if text == texts_before.get(name) else exact_json.loads_sound(text)
+            for name, text in texts.items()
+        }
+        for name, old, new in _differences(before, document, ""):
             if path is None or name == path or name.startswith((path + "/", path + "[]")):
                 changes.append(
                     Change(
-                        load_date=state.since,
+                        load_date=load_date,
                         path=name,
                         before=None if old is _NOTHING else old,
                         after=None if new is _NOTHING else new,
                         appeared=old is _NOTHING,
                         vanished=new is _NOTHING,
-                        run_id=state.run_id,
+                        run_id=run_id,
                     )
                 )
-        before = after
     return changes
 
 
@@ -120,8 +136,8 @@ _NOTHING: Any = object()
 
 
 def _differences(old: JsonValue, new: JsonValue, path: str) -> Iterator[tuple[str, JsonValue, JsonValue]]:
-    if exact_json.dumps(old) == exact_json.dumps(new):
-        return  # most of a document stays as it is, letter by letter
+    if old is new:
+        return
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted(old.keys() | new.keys()):
             below = f"{path}/{name}"
@@ -133,29 +149,36 @@ def _differences(old: JsonValue, new: JsonValue, path: str) -> Iterator[tuple[st
                 yield from _differences(old[name], new[name], below)
     elif isinstance(old, list) and isinstance(new, list):
         yield from _element_differences(old, new, f"{path}[]")
-    elif canonical(old) != canonical(new):
+    elif (type(old) is not type(new) or old != new) and canonical(old) != canonical(new):
         yield path, old, new
 
 
 def _element_differences(
     old: list[JsonValue], new: list[JsonValue], path: str
 ) -> Iterator[tuple[str, JsonValue, JsonValue]]:
-    before, after = Counter(map(canonical, old)), Counter(map(canonical, new))
+    # Most stays as it is, letter by letter, which is seen sooner than what it means.
+    if exact_json.dumps(old) == exact_json.dumps(new):
+        return
+    same = Counter(map(exact_json.dumps, old)) & Counter(map(exact_json.dumps, new))
+    before, after = _meanings(old, same), _meanings(new, same)
     for text in (before - after).elements():
-        yield path, exact_json.loads(text), _NOTHING
+        yield path, exact_json.loads_sound(text), _NOTHING
     for text in (after - before).elements():
-        yield path, _NOTHING, exact_json.loads(text)
+        yield path, _NOTHING, exact_json.loads_sound(text)
+
+
+def _meanings(items: list[JsonValue], same: Counter[bytes]) -> Counter[bytes]:
+    """What elements mean, in their order, but for those that are the same; of equal ones the last are left out."""
+    left = same.copy()
+    meanings: list[bytes] = []
+    for item in reversed(items):
+        text = exact_json.dumps(item)
+        if left[text]:
+            left[text] -= 1
+        else:
+            meanings.append(canonical(item))
+    return Counter(reversed(meanings))
 
 
 def _names(entity: Entity) -> dict[str, Any]:
     return {"raw": entity.raw, "key_names": entity.key_names, "document": entity.document_column}
-
-
-def _state(row: asyncpg.Record) -> State:
-    operation = row["operation"]
-    return State(
-        since=row["load_date"],
-        operation=operation.decode() if isinstance(operation, bytes) else operation,
-        document=None if row["document"] is None else exact_json.loads(row["document"]),
-        run_id=row["run_id"],
-    )

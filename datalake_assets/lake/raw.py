@@ -7,11 +7,14 @@ snapshots is in `landing.py`; the current state is made in `xform.py`.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
+from datetime import time as time_of_day
+from typing import Any
 
 import asyncpg
+import pyarrow as pa
 
 from datalake_assets.lake.crashpoints import reach
 from datalake_assets.lake.guards import Tolerances
@@ -71,7 +74,6 @@ class RawLoad:
                 await self._find_changes(connection, snapshot)
                 counts = await connection.fetchrow(statement("layers/raw/counts.sql", key_names=entity.key_names))
                 await self._guard_volume(connection, piece, counts["rows_removed"], counts["live_before"])
-                await self._stage_documents(connection, snapshot, "layers/raw/wanted.sql")
                 await self._replace_slice(connection, snapshot, run_id)
                 await self._mend_later_dates(connection, piece, run_id)
                 receipt = Receipt(
@@ -132,30 +134,52 @@ class RawLoad:
         if await self.ledger.override(connection, asset, piece.partition, "volume") is None:
             self.tolerances.check_removal(removed, alive, f"{asset}, partition {piece.partition}")
 
-    async def _stage_documents(self, connection: asyncpg.Connection, snapshot: Snapshot, choice: str) -> None:
+    async def _stage_documents(self, connection: asyncpg.Connection, snapshot: Snapshot) -> None:
         wanted = bytearray(snapshot.manifest.rows)
-        async for row in connection.cursor(statement(choice), prefetch=10_000):
+        async for row in connection.cursor(statement("layers/raw/mend_wanted.sql"), prefetch=10_000):
             wanted[row["ordinal"]] = True
-        if not any(wanted):
-            return
-
-        def records() -> Iterator[tuple[object, ...]]:
-            ordinal = 0
-            for batch in self.landing.read(snapshot, ("document", "source")):
-                for index in range(batch.num_rows):
-                    if wanted[ordinal]:
-                        yield ordinal, batch.column(0)[index].as_py(), batch.column(1)[index].as_py()
-                        reach("mid_copy")
-                    ordinal += 1
-
         await copy_records(
             connection,
             "answer_document",
             ("ordinal", "document", "source"),
-            records(),
+            self._wanted(snapshot, wanted, ("document", "source")),
             schema="pg_temp",
             deadline_s=COPY_DEADLINE_S,
         )
+
+    async def _write_documents(self, connection: asyncpg.Connection, snapshot: Snapshot, run_id: str) -> None:
+        """Write the change points that have a document straight from the snapshot: each is sent and stored once."""
+        piece, entity = snapshot.slice, snapshot.slice.entity
+        operations = bytearray(snapshot.manifest.rows)
+        async for row in connection.cursor(statement("layers/raw/wanted.sql"), prefetch=10_000):
+            operations[row["ordinal"]] = ord(row["operation"])
+        loaded_at = await connection.fetchval(statement("layers/now.sql"))
+        midnight = datetime.combine(piece.load_date, time_of_day.min)
+        columns = (*entity.key_names, "digest", "source", "document")
+        names = (*columns[:-1], entity.document_column, entity.dated_column)
+        await copy_records(
+            connection,
+            entity.raw.table,
+            ("operation", *names, "load_date", "run_id", "loaded_at"),
+            (
+                (bytes((operations[ordinal],)), *values, midnight, piece.load_date, run_id, loaded_at)
+                for ordinal, *values in self._wanted(snapshot, operations, columns)
+            ),
+            schema=entity.raw.schema,
+            deadline_s=COPY_DEADLINE_S,
+        )
+
+    def _wanted(self, snapshot: Snapshot, wanted: bytearray, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """Rows of a snapshot that are not zero in `wanted`: their ordinals, then some columns."""
+        first = 0
+        for batch in self.landing.read(snapshot, columns) if any(wanted) else ():
+            indices = [index for index in range(batch.num_rows) if wanted[first + index]]
+            chosen = batch if len(indices) == batch.num_rows else batch.take(pa.array(indices, pa.int64()))
+            values = (chosen.column(name).to_pylist() for name in columns)
+            for row in zip(indices, *values, strict=True):
+                yield first + row[0], *row[1:]
+                reach("mid_copy")
+            first += batch.num_rows
 
     async def _replace_slice(self, connection: asyncpg.Connection, snapshot: Snapshot, run_id: str) -> None:
         piece, entity = snapshot.slice, snapshot.slice.entity
@@ -169,8 +193,9 @@ class RawLoad:
         await connection.execute(statement("layers/raw/touched.sql", **names), piece.load_date, *piece.scope)
         await connection.execute(statement("layers/raw/delete_slice.sql", **names), piece.load_date, *piece.scope)
         await connection.execute(
-            statement("layers/raw/insert_slice.sql", **names), piece.load_date, run_id, _pointer(snapshot)
+            statement("layers/raw/insert_removals.sql", **names), piece.load_date, run_id, _pointer(snapshot)
         )
+        await self._write_documents(connection, snapshot, run_id)
 
     async def _mend_later_dates(self, connection: asyncpg.Connection, piece: LoadSlice, run_id: str) -> None:
         entity = piece.entity
@@ -194,7 +219,7 @@ class RawLoad:
         await connection.execute(statement("layers/raw/answers.sql", key_names=entity.key_names, into="later"))
         load_date: date = piece.load_date
         await connection.execute(statement("layers/raw/mend.sql", **names), load_date, snapshot.complete)
-        await self._stage_documents(connection, snapshot, "layers/raw/mend_wanted.sql")
+        await self._stage_documents(connection, snapshot)
         await connection.execute(statement("layers/raw/mend_delete.sql", **names), load_date)
         await connection.execute(
             statement("layers/raw/mend_insert.sql", **names), load_date, run_id, _pointer(snapshot)

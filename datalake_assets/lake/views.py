@@ -56,8 +56,8 @@ class Views:
             any(holds_data(filtered(_nested(path), service.tree)) for path in self._key) for service in services
         ]
 
-    def of(self, document: bytes) -> list[tuple[str, bytes]]:
-        """The rows of one document: name of the service, and what it sees as JSON.
+    def of(self, document: bytes) -> list[tuple[str, bytes | None]]:
+        """The rows of one document: name of the service, and what it sees as JSON; None: all of it, as it stands.
 
         Args:
             document: JSON as PostgreSQL writes it.
@@ -67,7 +67,7 @@ class Views:
         except (TypeError, ValueError):  # an integer beyond 64 bits, or of thousands of digits
             return self._rows(exact_json.loads(document))
 
-    def _rows(self, value: JsonValue) -> list[tuple[str, bytes]]:
+    def _rows(self, value: JsonValue) -> list[tuple[str, bytes | None]]:
         admitted = self._requirements.met_by(value)
         if not admitted:
             return []
@@ -76,13 +76,12 @@ class Views:
             trees, users = _distinct([self._services[number].tree for number in admitted])
             known = self._plans[admitted] = _compiled(trees), users
         plan, users = known
-        rows = []
+        rows: list[tuple[str, bytes | None]] = []
         for seen, places in zip(_kept(value, plan), users, strict=True):
-            text: bytes | None = None
-            for number in (admitted[place] for place in places):
-                if self._is_row(number, seen):
-                    text = text or exact_json.dumps(seen)
-                    rows.append((self._services[number].name, text))
+            numbers = [number for number in (admitted[place] for place in places) if self._is_row(number, seen)]
+            if numbers:
+                text = None if seen is value else exact_json.dumps(seen)
+                rows += [(self._services[number].name, text) for number in numbers]
         return rows
 
     def _is_row(self, number: int, seen: JsonValue) -> bool:

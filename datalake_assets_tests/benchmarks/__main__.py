@@ -1,102 +1,91 @@
 """`make bench`: what the project costs, each figure beside another measured in the same run.
 
-Medians of several rounds, the two sides of a comparison taking turns, so that a machine whose speed drifts does
-not decide. Figures of one machine are no figures of another; ratios and differences are what to look at.
+Without names every case is measured. Figures of one machine are no figures of another; ratios and differences are
+what to look at. Ends with 1 if a figure is beyond its limit.
 """
 
 import argparse
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Mapping
-from datetime import date, timedelta
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
 from rich.console import Console
 from rich.table import Table
 
-from datalake_assets_tests.integration.rehearsal import DATALAKE, Rehearsal, rehearsal
-from datalake_assets_tests.servers import open_folder, running_server
+from datalake_assets_tests.benchmarks.extraction import extraction, extraction_memory
+from datalake_assets_tests.benchmarks.history import history
+from datalake_assets_tests.benchmarks.loads import backfill, first_load, reloads
+from datalake_assets_tests.benchmarks.measure import Figure, Kind, Plan, missed
+from datalake_assets_tests.benchmarks.memory import memory
+from datalake_assets_tests.benchmarks.orchestration import orchestration
 
-FIRST = date(2026, 3, 2)
-ORCHESTRATION_LIMIT_S = 3.0
-"""Most that `term_daily` may take beside importing Dagster and the answer of the source."""
+CASES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
+    "first_load": first_load,
+    "reloads": reloads,
+    "backfill": backfill,
+    "extraction": extraction,
+    "memory": memory,
+    "extraction_memory": extraction_memory,
+    "orchestration": orchestration,
+    "history": history,
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each case (default 5)")
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"which to measure: {', '.join(CASES)} (default all)")
+    parser.add_argument("--documents", type=int, default=20_000, help="documents of a load (default 20,000)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each comparison (default 5)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
+    if unknown := [name for name in arguments.cases if name not in CASES]:
+        parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
     console = Console(highlight=False)
-    console.print(f"{os.cpu_count()} cores, {_memory_gib():.0f} GiB, Python {sys.version.split()[0]}")
-    figures = orchestration(arguments.rounds)
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("figure", "median", "least", "most"):
-        table.add_column(name, justify="left" if name == "figure" else "right")
-    for name, values in figures.items():
-        table.add_row(name, *(f"{pick(values):.2f} s" for pick in (statistics.median, min, max)))
-    console.print(table)
-    beside = statistics.median(figures["term_daily beside import and source"])
-    console.print(f"Orchestration: {beside:.2f} s; at most {ORCHESTRATION_LIMIT_S:.0f} s are wanted.")
+    machine = f"{os.cpu_count()} cores, {_memory_gib():.0f} GiB, Python {sys.version.split()[0]}"
+    console.print(machine)
+    plan = Plan(arguments.documents, arguments.rounds, lambda text: console.print(f"[dim]{text}[/dim]"))
+    figures: list[Figure] = []
+    for name in arguments.cases or CASES:
+        plan.say(f"{name} …")
+        figures.extend(CASES[name](plan))
+    console.print(_table(figures))
     if arguments.json is not None:
-        arguments.json.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
-    sys.exit(0 if beside <= ORCHESTRATION_LIMIT_S else 1)
+        content = {"machine": machine, "documents": plan.documents, "figures": [each.as_json() for each in figures]}
+        arguments.json.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+    for figure in (beyond := missed(figures)):
+        console.print(f"Beyond its limit: {figure.case}, {_number(figure)}; at most {figure.limit:g} is wanted.")
+    sys.exit(1 if beyond else 0)
 
 
-def orchestration(rounds: int) -> dict[str, list[float]]:
-    """`term_daily` of one partition as a whole process, against `import dagster` and the source's answer."""
-    imports: list[float] = []
-    runs: list[float] = []
-    answers: list[float] = []
-    with (
-        running_server() as server,
-        open_folder() as folder,
-        rehearsal(server, "bench", folder, FIRST) as lake,
-        tempfile.TemporaryFile() as output,
-    ):
-
-        def process(*command: str, environment: Mapping[str, str] | None = None) -> None:
-            subprocess.run(command, env=environment, stdout=output, stderr=output, check=True)
-
-        lake.load(FIRST)  # makes Dagster's tables, which later runs find
-        for index in range(rounds):
-            day = FIRST + timedelta(days=1 + index % 3)
-            lake.simulator.set_day(day)
-            environment = lake.environment(DATALAKE_TODAY=day.isoformat())
-            imports.append(timed(lambda: process(sys.executable, "-c", "import dagster")))
-            runs.append(
-                timed(
-                    lambda day=day, environment=environment: process(
-                        *(DATALAKE, "run", "term_daily", "--date", day.isoformat(), "--quiet"), environment=environment
-                    )
-                )
-            )
-            answers.append(source_answer(lake))
-    return {
-        "import dagster": imports,
-        "term_daily, whole process": runs,
-        "source's answer": answers,
-        "term_daily beside import and source": [
-            run - load - answer for run, load, answer in zip(runs, imports, answers, strict=True)
-        ],
-    }
+def _table(figures: list[Figure]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("case", "beside", "ours", "other", "figure", "limit", "note"):
+        table.add_column(name, justify="right" if name in {"ours", "other", "figure", "limit"} else "left")
+    for figure in figures:
+        table.add_row(
+            figure.case,
+            figure.beside,
+            _spread(figure.ours, figure.unit),
+            _spread(figure.other, figure.unit),
+            _number(figure),
+            "" if figure.limit is None else f"{figure.limit:g}",
+            figure.note if figure.is_met else f"BEYOND {figure.note}".rstrip(),
+        )
+    return table
 
 
-def source_answer(lake: Rehearsal) -> float:
-    """How long the source took for its last answer, as the landing receipt has it."""
-    tables = lake.receipts("term_landing.term_data")
-    return float(tables[-1]["duration_s"])
+def _spread(values: tuple[float, ...], unit: str) -> str:
+    if not values:
+        return ""
+    return f"{statistics.median(values):.3g} {unit} ({min(values):.3g}-{max(values):.3g})"
 
 
-def timed(work: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def _number(figure: Figure) -> str:
+    suffix = {Kind.RATIO: " x", Kind.DIFFERENCE: f" {figure.unit} more", Kind.VALUE: f" {figure.unit}"}[figure.kind]
+    return f"{figure.number:.2f}{suffix}"
 
 
 def _memory_gib() -> float:

@@ -146,6 +146,27 @@ async def test_blame_can_be_asked_for_one_field_and_what_lies_below_it(
     assert sorted({change.path for change in changes}) == expected
 
 
+@pytest.mark.parametrize("name", ["X/a", "X[]", "", "/"])
+async def test_a_field_is_found_whose_name_holds_what_parts_a_path(lake: SmallLake, name: str) -> None:
+    await lived(lake, {"ACAD_CAREER": "UGRD", "STRM": "2251", "Y": 1}, {**term("2251"), name: {"b": 1}})
+    for path in (f"/{name}", f"/{name}/b"):
+        found = [change.path for change in await blame(lake.connection, TERM, KEY, path)]
+        assert found == ([f"/{name}"] if path == f"/{name}" else []), path
+
+
+async def test_what_was_adopted_and_is_no_object_has_no_fields(lake: SmallLake) -> None:
+    await lived(lake, {"ACAD_CAREER": "UGRD", "STRM": "2251"})
+    await lake.connection.execute(
+        "insert into ops.adopted_state (entity, document_key, load_date, place, written_at, digest, document, run_id)"
+        " values ('term', '{UGRD,2251}', $1, 1, date '2026-01-01', '', '[1]', 'old')",
+        D0,
+    )
+    try:
+        assert {change.load_date for change in await blame(lake.connection, TERM, KEY)} == {D1}
+    finally:
+        await lake.connection.execute("delete from ops.adopted_state")
+
+
 # ------------------------------------------------------------------------------------------- against the model
 
 
@@ -226,26 +247,24 @@ async def test_a_question_about_one_key_reads_that_key_only(lake: SmallLake) -> 
     """A month of a large university is millions of rows; somebody at a help desk waits for the answer."""
     for entity, key in ((PERSON, ("U7",)), (COURSE, ("UGRD", 2258, 7, "1"))):
         columns = "'U' || i" if entity is PERSON else "'UGRD', 2258, i, '1'"
-        names = ", ".join((*entity.key_names, entity.document_column, entity.dated_column))
+        columns_written = ", ".join((*entity.key_names, entity.document_column, entity.dated_column))
         await lake.connection.execute(
-            f"insert into {entity.raw} ({names}, load_date, operation, digest, source, run_id, loaded_at)"
+            f"insert into {entity.raw} ({columns_written}, load_date, operation, digest, source, run_id, loaded_at)"
             f""" select {columns}, '{{"a": 1}}', d, d, case d when date '2026-01-01' then 'I' else 'U' end::"char","""
             " decode(md5(d::text), 'hex'), 'test', 'run', now() from generate_series(1, 2000) as i,"
             " generate_series(date '2026-01-01', date '2026-01-20', '1 day') as d"
         )
         await lake.connection.execute(f"analyze {entity.raw}")
-        query = statement(
-            "history/changes.sql",
-            raw=entity.raw,
-            key_names=entity.key_names,
-            document=entity.document_column,
-            latest_only=True,
-        )
-        plan = orjson.loads(
-            await lake.connection.fetchval(f"explain (analyze, format json) {query}", *key, date(2026, 1, 10))
-        )
-        assert plan[0]["Execution Time"] < 50
-        assert b"Seq Scan" not in orjson.dumps(plan)
+        names = {"raw": entity.raw, "key_names": entity.key_names, "document": entity.document_column}
+        for query, values in (
+            (statement("history/as_of.sql", **names), (date(2026, 1, 10),)),
+            (statement("history/changes.sql", **names), (entity.name, list(map(str, key)), "/a")),
+        ):
+            plan = orjson.loads(
+                await lake.connection.fetchval(f"explain (analyze, format json) {query}", *key, *values)
+            )
+            assert plan[0]["Execution Time"] < 50
+            assert b"Seq Scan" not in orjson.dumps(plan)
         assert (await as_of(lake.connection, entity, key, date(2026, 1, 10))) is not None
         assert len(await blame(lake.connection, entity, key)) == 1
 

@@ -15,5 +15,5 @@ create temporary table filtered (
     {% endfor %}
     load_date date not null,
     digest bytea not null,
-    document jsonb not null
+    document jsonb
 ) on commit drop;

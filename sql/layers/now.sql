@@ -1,0 +1,2 @@
+-- The clock that every row is dated by.
+select clock_timestamp()

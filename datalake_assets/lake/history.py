@@ -4,7 +4,7 @@ Reads the raw table only; nothing is written here.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
@@ -116,26 +116,57 @@ async def blame(
             name: before[name] if text == texts_before.get(name) else exact_json.loads_sound(text)
             for name, text in texts.items()
         }
-        for name, old, new in _differences(before, document, ""):
-            if path is None or name == path or name.startswith((path + "/", path + "[]")):
-                changes.append(
-                    Change(
-                        load_date=load_date,
-                        path=name,
-                        before=None if old is _NOTHING else old,
-                        after=None if new is _NOTHING else new,
-                        appeared=old is _NOTHING,
-                        vanished=new is _NOTHING,
-                        run_id=run_id,
-                    )
+        differences = _differences(before, document, "")
+        for name, old, new in differences if path is None else _concerning(path, differences):
+            changes.append(
+                Change(
+                    load_date=load_date,
+                    path=name,
+                    before=None if old is _NOTHING else old,
+                    after=None if new is _NOTHING else new,
+                    appeared=old is _NOTHING,
+                    vanished=new is _NOTHING,
+                    run_id=run_id,
                 )
+            )
     return changes
 
 
 _NOTHING: Any = object()
+_Difference = tuple[str, JsonValue, JsonValue]
 
 
-def _differences(old: JsonValue, new: JsonValue, path: str) -> Iterator[tuple[str, JsonValue, JsonValue]]:
+def _concerning(path: str, differences: Iterable[_Difference]) -> Iterator[_Difference]:
+    """What differs at a path or below it; of what came, went or changed above it, the part at the path."""
+    gone: Counter[bytes] = Counter()
+    come: Counter[bytes] = Counter()
+    for name, old, new in differences:
+        if name == path or name.startswith((path + "/", path + "[]")):
+            yield name, old, new
+        elif path.startswith((name + "/", name + "[]")):
+            for found, value in ((gone, old), (come, new)):
+                found.update(map(canonical, _at(value, path.removeprefix(name))))
+    for text in (gone - come).elements():
+        yield path, exact_json.loads_sound(text), _NOTHING
+    for text in (come - gone).elements():
+        yield path, _NOTHING, exact_json.loads_sound(text)
+
+
+def _at(value: JsonValue, path: str) -> Iterator[JsonValue]:
+    """Every value at a path in a value."""
+    if not path:
+        yield value
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            rest = path.removeprefix(f"/{name}")
+            if rest != path and (not rest or rest.startswith(("/", "[]"))):
+                yield from _at(member, rest)
+    elif isinstance(value, list) and path.startswith("[]"):
+        for item in value:
+            yield from _at(item, path.removeprefix("[]"))
+
+
+def _differences(old: JsonValue, new: JsonValue, path: str) -> Iterator[_Difference]:
     if old is new:
         return
     if isinstance(old, dict) and isinstance(new, dict):
@@ -153,9 +184,7 @@ def _differences(old: JsonValue, new: JsonValue, path: str) -> Iterator[tuple[st
         yield path, old, new
 
 
-def _element_differences(
-    old: list[JsonValue], new: list[JsonValue], path: str
-) -> Iterator[tuple[str, JsonValue, JsonValue]]:
+def _element_differences(old: list[JsonValue], new: list[JsonValue], path: str) -> Iterator[_Difference]:
     # Most stays as it is, letter by letter, which is seen sooner than what it means.
     if exact_json.dumps(old) == exact_json.dumps(new):
         return

@@ -4,9 +4,11 @@ The pipeline of questions is in `sources/person_load.py`, the population in `pop
 come from `layers.py`.
 """
 
+import asyncio
 import contextlib
+import gc
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, cast
 
 import dagster as dg
@@ -103,23 +105,42 @@ async def ask_for_persons(run: LandingRun, spool: Spool) -> Filled:
             queries=queries,
             persons=persons,
             memory=SpooledTerms(spool.notes(TERM_ANSWERS)),
+            take=lambda document, pointer: judge(PERSON, document, pointer),
             progress=lambda progress: run.log(told(progress)),
         )
-        async with contextlib.aclosing(loading) as batches:
-            async for results in batches:
-                failed += sum(result.outcome == "failed" for result in results)
-                spool.append(Asked(list(_judged(results)), costs.since_last()))
+        with _few_collections():
+            async with contextlib.aclosing(loading) as batches:
+                async for results in batches:
+                    failed += sum(result.outcome == "failed" for result in results)
+                    asked = Asked(list(_answers(results)), costs.since_last())
+                    await asyncio.to_thread(spool.append, asked)
     spool.append(Asked([], SourceAccount(duration_s=round(time.monotonic() - started, 3))))
     run.lake.tolerances.check_failed(failed, len(members) + len(answered), f"{run.piece}")
     return Filled(named_all=snapshot.complete)
 
 
-def _judged(results: Sequence[PersonResult]) -> Iterator[Answer]:
+@contextlib.contextmanager
+def _few_collections() -> Iterator[None]:
+    """Spare documents Python's search for cycles: they have none, and thousands of objects each."""
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *before[1:])
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
+
+
+_OBJECTS_BETWEEN_COLLECTIONS: Final = 50_000
+"""Some megabytes of cycles, of which connections leave a few."""
+
+
+def _answers(results: Sequence[PersonResult]) -> Iterator[Answer]:
     for result in results:
         if result.outcome == "failed":
             yield Answer((result.id,), Outcome.FAILED, result.pointer, rule=result.rule, reason=result.reason)
-        for document in result.documents:
-            yield judge(PERSON, document, result.pointer)
+        yield from cast(Iterable[Answer], result.documents)
 
 
 class SpooledTerms:
@@ -157,7 +178,7 @@ class SpooledTerms:
             )
             for terms in answers
         ]
-        self._notes.append(Asked(rows))
+        await asyncio.to_thread(self._notes.append, Asked(rows))
 
 
 class _Costs:

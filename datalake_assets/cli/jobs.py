@@ -13,7 +13,6 @@ import dagster as dg
 from datalake_assets.entities import ENTITIES
 from datalake_assets.errors import DatalakeError
 
-
 _STATEMENT_TIMEOUT_MS: Final = 60_000
 """Of a statement on Dagster's storage: what has no answer by then has none later."""
 

@@ -6,8 +6,9 @@ neighbours. Sensitive keys are gone before anything else happens to a document. 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from operator import is_not
 from typing import Final
 
 from datalake_assets import exact_json
@@ -59,14 +60,15 @@ def judge(entity: Entity, value: JsonValue, source: str) -> Answer:
     """
     document = without_sensitive_keys(value)
     key = key_of(entity, document)
-    broken = _broken_rule(entity, document, key)
+    text = exact_json.dumps_sound(document)
+    broken = _broken_rule(entity, document, key, text)
     if broken is None:
         return Answer(
             key=key,
             outcome=Outcome.DATA,
             source=source,
             digest=digest(document, entity.ordered),
-            document=exact_json.dumps(document),
+            document=text or exact_json.dumps(document),
         )
     rule, reason = broken
     return Answer(
@@ -85,33 +87,15 @@ def unusable(entity: Entity, rule: str, reason: str, source: str) -> Answer:
 
 
 def settle_duplicates(answers: Iterable[Answer], entity: Entity) -> Iterator[Answer]:
-    """Leave one answer a key, of answers that fit into memory; `settle_stream` says how."""
-    held = list(answers)
-    return settle_stream(lambda: held, entity)
-
-
-def settle_stream(answers: Callable[[], Iterable[Answer]], entity: Entity) -> Iterator[Answer]:
-    """Leave one answer a key.
+    """Leave one answer a key, of answers that fit into memory; those whose key comes more than once come last.
 
     Equal documents collapse into one. Of different ones the first in canonical order is kept and the others
     are quarantined, so that the choice does not depend on the order of the answer. A key of which any document
     is quarantined keeps its last state: its other documents are quarantined too.
-
-    Memory holds the keys, and of documents only those whose key comes more than once: these come last.
-
-    Args:
-        answers: Gives the answers from the beginning, the same ones each time; called twice.
-        entity: What they are about.
     """
-    seen: set[Key] = set()
-    repeated: dict[Key, list[Answer]] = {}
-    for answer in answers():
-        if answer.keyed:
-            if answer.key in seen:
-                repeated[answer.key] = []
-            seen.add(answer.key)
-    del seen
-    for answer in answers():
+    held = list(answers)
+    repeated: dict[Key, list[Answer]] = {key: [] for key in repeated_keys(answer.key for answer in held)}
+    for answer in held:
         group = repeated.get(answer.key)
         if group is None:
             yield answer
@@ -119,6 +103,18 @@ def settle_stream(answers: Callable[[], Iterable[Answer]], entity: Entity) -> It
             group.append(answer)
     for group in repeated.values():
         yield from _settle(group, entity)
+
+
+def repeated_keys(keys: Iterable[Key]) -> dict[Key, None]:
+    """The keys that come more than once, in the order in which they do so for the first time."""
+    seen: set[Key] = set()
+    repeated: dict[Key, None] = {}
+    for key in keys:
+        if None not in key:
+            if key in seen:
+                repeated[key] = None
+            seen.add(key)
+    return repeated
 
 
 def _settle(group: list[Answer], entity: Entity) -> Iterator[Answer]:
@@ -149,15 +145,35 @@ def as_duplicate(answer: Answer) -> Answer:
 
 
 def without_sensitive_keys(value: JsonValue) -> JsonValue:
-    """Remove `SENSITIVE_KEYS` at any depth and in any letter case."""
+    """The value without `SENSITIVE_KEYS` at any depth and in any letter case; what holds none is not copied."""
     if isinstance(value, dict):
-        kept = {
-            key: without_sensitive_keys(member) for key, member in value.items() if key.lower() not in SENSITIVE_KEYS
-        }
-        return exact_json.DuplicateKeys(kept) if isinstance(value, exact_json.DuplicateKeys) else kept
+        kept = value
+        for key, member in value.items():
+            if _IS_SENSITIVE[key]:
+                kept = type(value)(value) if kept is value else kept
+                del kept[key]
+            elif isinstance(member, _CONTAINERS) and (cleaned := without_sensitive_keys(member)) is not member:
+                kept = type(value)(value) if kept is value else kept
+                kept[key] = cleaned
+        return kept
     if isinstance(value, list):
-        return [without_sensitive_keys(item) for item in value]
+        items = [without_sensitive_keys(item) if isinstance(item, _CONTAINERS) else item for item in value]
+        return items if any(map(is_not, items, value)) else value
     return value
+
+
+class _SensitiveNames(dict[str, bool]):
+    """Whether a member is removed, by its name. Sources use few names, again and again; only so many are remembered."""
+
+    def __missing__(self, name: str) -> bool:
+        if len(self) >= 10_000:
+            self.clear()
+        self[name] = is_sensitive = name.lower() in SENSITIVE_KEYS
+        return is_sensitive
+
+
+_IS_SENSITIVE: Final = _SensitiveNames()
+_CONTAINERS: Final = (dict, list)
 
 
 def key_of(entity: Entity, document: JsonValue) -> Key:
@@ -189,10 +205,10 @@ def _key_part(column: Column, document: JsonValue) -> KeyValue:
     return text if column.max_length is None or len(text) <= column.max_length else None
 
 
-def _broken_rule(entity: Entity, document: JsonValue, key: Key) -> tuple[str, str] | None:
+def _broken_rule(entity: Entity, document: JsonValue, key: Key, text: bytes | None) -> tuple[str, str] | None:
     if not isinstance(document, dict):
         return "not_an_object", "The document is not a JSON object."
-    if defect := exact_json.defects(document):
+    if text is None and (defect := exact_json.defects(document)):
         return defect, f"The document holds what the lake cannot keep: {defect.replace('_', ' ')}."
     for column, part in zip(entity.key, key, strict=True):
         if part is None:

@@ -12,8 +12,7 @@ import asyncpg
 from datalake_assets.clock import Clock
 from datalake_assets.lake import quarantine
 from datalake_assets.lake.crashpoints import reach
-from datalake_assets.lake.documents import settle_stream
-from datalake_assets.lake.landing import Landing, Snapshot
+from datalake_assets.lake.landing import Landing, Snapshot, settle_rows
 from datalake_assets.lake.ledger import Ledger, Receipt
 from datalake_assets.lake.slices import LoadError, LoadSlice
 from datalake_assets.lake.spool import Asked, Filled, Spool
@@ -145,9 +144,9 @@ class Extraction:
                 where=f"{self.landing.entity.landing}, partition {piece.partition}",
                 todo="Another load of the partition may have finished meanwhile; materialise it again if not.",
             )
-        return self.landing.publish(
+        return self.landing.publish_rows(
             piece,
-            settle_stream(spool.answers, piece.entity),
+            settle_rows(spool.keys(), spool.rows(), piece.entity),
             complete=asked.named_all,
             source=asked.source,
             run_id=run_id,

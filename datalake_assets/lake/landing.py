@@ -12,10 +12,11 @@ from itertools import islice
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from datalake_assets.clock import Clock
 from datalake_assets.entities import Entity
-from datalake_assets.lake.documents import Answer, Key
+from datalake_assets.lake.documents import Answer, Key, repeated_keys, settle_duplicates
 from datalake_assets.lake.ledger import Receipt
 from datalake_assets.lake.outcomes import Outcome, Outcomes
 from datalake_assets.lake.slices import LoadError, LoadSlice
@@ -117,11 +118,43 @@ class Landing:
         clock: Clock,
         keep_current: bool = False,
     ) -> Snapshot:
-        """Write a snapshot and make it the partition's current one.
+        """Write answers as a snapshot; see `publish_rows`.
 
         Args:
             piece: The partition.
             answers: One or more per key, in any order; consumed as a stream.
+            complete: See `publish_rows`.
+            source: What it took.
+            run_id: Who writes it.
+            clock: For the moment of writing.
+            keep_current: See `publish_rows`.
+        """
+        return self.publish_rows(
+            piece,
+            write_answers(iter(answers), self.schema),
+            complete=complete,
+            source=source,
+            run_id=run_id,
+            clock=clock,
+            keep_current=keep_current,
+        )
+
+    def publish_rows(
+        self,
+        piece: LoadSlice,
+        batches: Iterable[pa.RecordBatch],
+        *,
+        complete: bool,
+        source: SourceAccount,
+        run_id: str,
+        clock: Clock,
+        keep_current: bool = False,
+    ) -> Snapshot:
+        """Write a snapshot and make it the partition's current one.
+
+        Args:
+            piece: The partition.
+            batches: Answers as rows of the schema; consumed as a stream.
             complete: The source proved that it named every key. An answer whose key is unknown takes that back:
                 it could be any of the keys that seem to be missing.
             source: What it took.
@@ -133,12 +166,13 @@ class Landing:
         counts = dict.fromkeys(Outcome, 0)
         unkeyed = 0
 
-        def counted() -> Iterator[Answer]:
+        def counted() -> Iterator[pa.RecordBatch]:
             nonlocal unkeyed
-            for answer in answers:
-                counts[answer.outcome] += 1
-                unkeyed += not answer.keyed
-                yield answer
+            for batch in batches:
+                for found in batch.column("outcome").value_counts().to_pylist():
+                    counts[Outcome(found["values"])] += found["counts"]
+                unkeyed += sum(None in key for key in keys_of(self.entity, batch))
+                yield batch
 
         def account() -> dict[str, Any]:
             return {
@@ -153,7 +187,7 @@ class Landing:
             self.entity.landing,
             piece.dimensions,
             self.schema,
-            write_answers(counted(), self.schema),
+            counted(),
             run_id=run_id,
             created_at=clock.now(),
             account=account,
@@ -226,27 +260,48 @@ def landing_schema(entity: Entity) -> pa.Schema:
     )
 
 
+def settle_rows(keys: Iterable[Key], batches: Iterable[pa.RecordBatch], entity: Entity) -> Iterator[pa.RecordBatch]:
+    """Leave one row of landing a key, as `settle_duplicates` does.
+
+    Memory holds the keys, and of documents only those whose key comes more than once: these come last.
+
+    Args:
+        keys: The key of every row; read to the end before the first batch.
+        batches: The rows.
+        entity: What they are about.
+    """
+    repeated = repeated_keys(keys)
+    aside: list[Answer] = []
+    for batch in batches:
+        if repeated:
+            is_repeated = pa.array([key in repeated for key in keys_of(entity, batch)], pa.bool_())
+            aside += read_answers(entity, [batch.filter(is_repeated)])
+            yield batch.filter(pc.invert(is_repeated))
+        else:
+            yield batch
+    yield from write_answers(settle_duplicates(aside, entity), landing_schema(entity))
+
+
+def keys_of(entity: Entity, batch: pa.RecordBatch) -> list[Key]:
+    """The key of every row of a batch."""
+    return list(zip(*(batch.column(name).to_pylist() for name in entity.key_names), strict=True))
+
+
 def read_answers(entity: Entity, batches: Iterable[pa.RecordBatch]) -> Iterator[Answer]:
     """Turn batches of `landing_schema` into answers."""
+    keys = len(entity.key)
+    names = (*entity.key_names, "outcome", "source", "digest", "document", "rule", "reason")
     for batch in bounded(batches):
-        for row in batch.to_pylist():
-            yield Answer(
-                key=tuple(row[name] for name in entity.key_names),
-                outcome=Outcome(row["outcome"]),
-                source=row["source"],
-                digest=row["digest"],
-                document=row["document"],
-                rule=row["rule"],
-                reason=row["reason"],
-            )
+        columns = [batch.column(name).to_pylist() for name in names]
+        for row in zip(*columns, strict=True):
+            yield Answer(row[:keys], Outcome(row[keys]), *row[keys + 1 :])
 
 
 def read_outcomes(entity: Entity, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Key, Outcome]]:
     """Key and outcome of every row of batches that hold just these columns."""
     for batch in batches:
-        columns = [batch.column(name).to_pylist() for name in (*entity.key_names, "outcome")]
-        for *key, outcome in zip(*columns, strict=True):
-            yield tuple(key), Outcome(outcome)
+        for key, outcome in zip(keys_of(entity, batch), batch.column("outcome").to_pylist(), strict=True):
+            yield key, Outcome(outcome)
 
 
 def bounded(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -4,15 +4,24 @@ What is spooled is judged already, so nothing sensitive touches the disk. A spoo
 a load to the commit of its receipt; snapshots are in `landing.py`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from typing import Final
 
+import pyarrow as pa
+
 from datalake_assets.clock import Clock
 from datalake_assets.keys import TableName
 from datalake_assets.lake.documents import Answer, Key
-from datalake_assets.lake.landing import SourceAccount, landing_schema, read_answers, read_outcomes, write_answers
+from datalake_assets.lake.landing import (
+    SourceAccount,
+    keys_of,
+    landing_schema,
+    read_answers,
+    read_outcomes,
+    write_answers,
+)
 from datalake_assets.lake.outcomes import Outcome
 from datalake_assets.lake.slices import LoadSlice
 from datalake_assets.storage.parquet import Manifest, ParquetStore
@@ -121,24 +130,38 @@ class Spool:
 
     def answers(self) -> Iterator[Answer]:
         """Every answer, streamed; of a key that several requests answered, what the latest said."""
+        return read_answers(self._piece.entity, self.rows())
+
+    def rows(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """`answers` as rows of landing.
+
+        Args:
+            columns: The columns to read, those of the key among them; all if None.
+        """
+        requests = self._requests()
         seen: set[Key] = set()
-        for parts in self._requests():
-            keys: set[Key] = set()
-            for manifest in parts:
-                for answer in self._asked(manifest).answers:
-                    if answer.key not in seen:
-                        keys.add(answer.key)
-                        yield answer
-            seen |= {key for key in keys if None not in key}
+        for parts in requests:
+            of_request: set[Key] = set()
+            for part in parts:
+                for batch in self._store.read(part, columns=columns):
+                    if len(requests) > 1:
+                        keys = keys_of(self._piece.entity, batch)
+                        of_request.update(keys)
+                        batch = batch.filter(pa.array([key not in seen for key in keys], pa.bool_()))
+                    yield batch
+            seen |= {key for key in of_request if None not in key}
+
+    def keys(self) -> Iterator[Key]:
+        """The key of every one of `answers`."""
+        entity = self._piece.entity
+        return (key for batch in self.rows(entity.key_names) for key in keys_of(entity, batch))
 
     def answered(self) -> set[Key]:
         """Keys that need not be asked for again: whatever their outcome, unless no trustworthy answer came."""
+        entity = self._piece.entity
         outcomes: dict[Key, Outcome] = {}
-        for parts in self._requests():
-            for manifest in parts:
-                columns = [*self._piece.entity.key_names, "outcome"]
-                for key, outcome in read_outcomes(self._piece.entity, self._store.read(manifest, columns=columns)):
-                    outcomes.setdefault(key, outcome)
+        for key, outcome in read_outcomes(entity, self.rows([*entity.key_names, "outcome"])):
+            outcomes.setdefault(key, outcome)
         return {key for key, outcome in outcomes.items() if outcome is not Outcome.FAILED}
 
     def source(self) -> SourceAccount:

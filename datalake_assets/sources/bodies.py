@@ -6,11 +6,13 @@ unpacked here, and handed on as they come. Deadlines and statuses do not belong 
 does what a body means.
 """
 
+import asyncio
 import zlib
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Final, Self
 
-from datalake_assets.sources.errors import PermanentSourceError, TransientSourceError
+from datalake_assets.sources.errors import PermanentSourceError, SourceError, TransientSourceError
 
 PIECE_BYTES: Final = 256 * 1024
 """The most that is unpacked at a time."""
@@ -142,12 +144,21 @@ class BodyStream:
         self._proves_its_end = proves_its_end or reader.proves_its_end
         self._pieces = self._unpacked()
         self._start: list[bytes] = []
+        self._held: deque[bytes] = deque()
+        self._failure: SourceError | None = None
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        return self._start.pop() if self._start else await anext(self._pieces)
+        if self._start:
+            return self._start.pop()
+        if self._held:
+            await asyncio.sleep(0)  # whoever waits for the wire goes first, as if this came from it
+            return self._held.popleft()
+        if self._failure is not None:
+            raise self._failure
+        return await anext(self._pieces)
 
     async def start(self, is_enough: Callable[[bytes], bool]) -> bytes:
         """The beginning of the body, as much as is enough or all there is; it is read again afterwards."""
@@ -160,6 +171,25 @@ class BodyStream:
         if start:
             self._start = [start]
         return start
+
+    async def hold(self, most: int) -> None:
+        """Fetch the body before it is read, or as much of it as may be held.
+
+        A reader that works long on each piece keeps the source no longer busy than the body takes on the wire. A
+        failure on the way is met by the reader, behind what came before it.
+
+        Args:
+            most: Bytes after which the rest is left on the wire.
+        """
+        size = sum(map(len, self._start))
+        try:
+            while size < most:
+                self._held.append(await anext(self._pieces))
+                size += len(self._held[-1])
+        except StopAsyncIteration:
+            return
+        except SourceError as failure:
+            self._failure = failure
 
     async def _unpacked(self) -> AsyncIterator[bytes]:
         async for data in self._raw:

@@ -1,4 +1,4 @@
-"""How every source is asked over HTTP: one client per source, one policy, no way around it.
+"""How every source is asked over HTTP: one connection per request under way, one policy, no way around it.
 
 This is the only module that imports httpx. Deadlines, bounds, TLS, the circuit breaker and what an error says
 are settled here; what each source may cost in `policies.py`, when a request is repeated in `backoff.py`, how
@@ -18,7 +18,6 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
@@ -44,7 +43,7 @@ from datalake_assets.sources.errors import (
 from datalake_assets.sources.kinds import JSON, tells_its_kind, wrong_kind
 from datalake_assets.sources.policies import MiB, RequestPolicy
 from datalake_assets.sources.redaction import BODY_EXCERPT_CHARACTERS, RedactingFilter, Redactor
-from datalake_assets.sources.throttle import THROTTLING_STATUSES, FirstAnswer, RetryBudget, Slots
+from datalake_assets.sources.throttle import THROTTLING_STATUSES, FirstAnswer, RetryBudget, Slot, Slots
 
 T = TypeVar("T")
 
@@ -106,8 +105,9 @@ class _Call(Generic[T]):
 class HttpSource:
     """One source system, asked within one policy; use it as an async context manager.
 
-    Redirects are not followed (httpx would send `x-api-key` to another host), cookies are not kept, proxies
-    and certificates named in the environment are ignored, and plain HTTP is accepted for loopback only.
+    Requests go to the transports of httpx and not through its client: redirects are not followed (it would send
+    `x-api-key` to another host), cookies are not kept, proxies and certificates named in the environment are ignored.
+    Plain HTTP is accepted for loopback only.
     Nothing turns certificate checks off: `ca_bundle` is how a private authority is trusted.
 
     Until the source has answered once, or was silent for `logon_wait_s`, requests go one at a time, so that a
@@ -150,9 +150,9 @@ class HttpSource:
             authorization = _basic_authorization(name, *basic)
             secrets += [basic[1], SecretStr(authorization.get_secret_value().removeprefix("Basic "))]
             self._headers["Authorization"] = authorization
-        for header, value in {**self._headers, "User-Agent": SecretStr(user_agent)}.items():
+        self._headers["User-Agent"] = SecretStr(user_agent)
+        for header, value in self._headers.items():
             _check_header(name, header, value)
-        self._user_agent = user_agent
         self._ca_bundle = ca_bundle
         self.redactor = Redactor(secrets)
         self._slots = Slots(policy.concurrency)
@@ -160,25 +160,21 @@ class HttpSource:
         self._first_answer = FirstAnswer(policy.logon_wait_s)
         self._failures_in_a_row = 0
         self._stopped: SourceError | None = None
-        self._client: httpx.AsyncClient | None = None
+        self._connections: list[httpx.AsyncHTTPTransport] = []
+        timeout = httpx.Timeout(connect=policy.connect_s, read=policy.read_s, write=policy.read_s, pool=policy.total_s)
+        self._extensions = {"timeout": timeout.as_dict()}
         self._log_filter = RedactingFilter(lambda: _REDACTOR.get() or self.redactor)
 
     def __repr__(self) -> str:
         return f"HttpSource({self.name!r}, {self._base_url.host!r})"
 
     async def __aenter__(self) -> Self:
-        policy = self.policy
-        self._client = httpx.AsyncClient(
-            verify=_tls(self.name, self._base_url.scheme, self._ca_bundle),
-            timeout=httpx.Timeout(
-                connect=policy.connect_s, read=policy.read_s, write=policy.read_s, pool=policy.total_s
-            ),
-            limits=httpx.Limits(max_connections=policy.concurrency, max_keepalive_connections=policy.concurrency),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            headers={"User-Agent": self._user_agent, "Accept-Encoding": "gzip"},
-            follow_redirects=False,
-            trust_env=False,
-        )
+        tls = _tls(self.name, self._base_url.scheme, self._ca_bundle)
+        # One for each slot: a pool looks at all of its connections before every request and after it.
+        self._connections = [
+            httpx.AsyncHTTPTransport(verify=tls, trust_env=False, limits=httpx.Limits(max_connections=1))
+            for _ in range(self.policy.concurrency)
+        ]
         for logger in _wire_loggers():
             logger.addFilter(self._log_filter)
         # Each retry is told here, cleaned; the library would tell it again, by whatever logger it finds installed.
@@ -191,9 +187,9 @@ class HttpSource:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            await connection.aclose()
         for logger in _wire_loggers():
             logger.removeFilter(self._log_filter)
 
@@ -369,17 +365,17 @@ class HttpSource:
         raise AssertionError("stamina ends by an answer or by raising the last failure")
 
     async def _in_turn(self, call: _Call[T], number: int) -> T:
-        async with self._slots.slot() as since, self._first_answer.turn():
+        async with self._slots.slot() as slot, self._first_answer.turn():
             try:
-                result = await self._ask(call, number)
+                result = await self._ask(call, number, slot)
             except SourceError as failure:
                 if failure.status in THROTTLING_STATUSES:
-                    self._slots.throttled(since)
+                    self._slots.throttled(slot.since)
                 raise
             self._slots.succeeded()
             return result
 
-    async def _ask(self, call: _Call[T], number: int) -> T:
+    async def _ask(self, call: _Call[T], number: int, slot: Slot) -> T:
         self._refuse_if_stopped(call)
         self.stats.requests += 1
         self.stats.retries += number > 1
@@ -388,7 +384,7 @@ class HttpSource:
         under_way = _REDACTOR.set(call.redactor)
         try:
             async with asyncio.timeout(self.policy.total_s) as deadline:
-                return await self._exchange(call, number, where, deadline)
+                return await self._exchange(call, number, where, deadline, slot)
         except SourceError as error:
             # The frames it came through hold the body, and some tools print the variables of every frame.
             failure = error.with_traceback(None)
@@ -401,8 +397,8 @@ class HttpSource:
         # Raised outside the handlers, so that nothing hangs on to what it came from.
         raise failure
 
-    async def _exchange(self, call: _Call[T], number: int, where: str, deadline: asyncio.Timeout) -> T:
-        async with self._response(call, number, where) as response:
+    async def _exchange(self, call: _Call[T], number: int, where: str, deadline: asyncio.Timeout, slot: Slot) -> T:
+        async with self._response(call, number, where, slot) as response:
             if call.read is None and response.is_success:
                 self._first_answer.open()
                 return cast("T", None)
@@ -421,7 +417,7 @@ class HttpSource:
             end = cast("float", deadline.when())
             # At its end the stream fails, and only then the reader: it can hand back what it has.
             deadline.reschedule(end + _READER_GRACE_S)
-            async with contextlib.aclosing(self._raw(response, call, where, end)) as raw:
+            async with contextlib.aclosing(self._raw(response, call, where, end, slot)) as raw:
                 stream = BodyStream(
                     raw,
                     reader,
@@ -438,26 +434,33 @@ class HttpSource:
                 return await call.read(stream)
 
     @contextlib.asynccontextmanager
-    async def _response(self, call: _Call[T], number: int, where: str) -> AsyncGenerator[httpx.Response]:
-        """The head of the answer; its connection is closed, or given back if the body was read to its end."""
-        if self._client is None:
+    async def _response(self, call: _Call[T], number: int, where: str, slot: Slot) -> AsyncGenerator[httpx.Response]:
+        """The head of the answer; its connection is closed, or kept if the body was read to its end."""
+        if not self._connections:
             raise PermanentSourceError(f"{self.name} is not open; use it with `async with`.", where=where)
-        request = self._client.build_request(
-            call.method, call.url, headers=self._request_headers(call, number), content=call.content
+        request = httpx.Request(
+            call.method,
+            call.url,
+            headers=self._request_headers(call, number),
+            content=call.content,
+            extensions=self._extensions,
         )
         failure: SourceError | None = None
         try:
-            response = await self._client.send(request, stream=True)
+            response = await self._connections[slot.number].handle_async_request(request)
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
             failure = self._transport_failure(error, call, where)
         if failure is not None:
             raise failure
+        _LOG.debug("%s, answered with status %d", where, response.status_code)
         try:
             yield response
         finally:
             await response.aclose()
 
-    async def _raw(self, response: httpx.Response, call: _Call[T], where: str, end: float) -> AsyncGenerator[bytes]:
+    async def _raw(
+        self, response: httpx.Response, call: _Call[T], where: str, end: float, slot: Slot
+    ) -> AsyncGenerator[bytes]:
         """The body as it comes from the wire; what breaks here cannot be taken for a failure of its reader."""
         failure: SourceError
         raw = response.aiter_raw()
@@ -466,6 +469,7 @@ class HttpSource:
                 async with asyncio.timeout_at(end):
                     data = await anext(raw, None)
                 if data is None:
+                    slot.give_back()  # what its reader still does with it costs the source nothing
                     return
                 self.stats.bytes_in += len(data)
                 yield data
@@ -481,6 +485,7 @@ class HttpSource:
             **{name: value.get_secret_value() for name, value in self._headers.items()},
             **({} if call.content is None else {"Content-Type": "application/json"}),
             "Accept": ", ".join(call.accept),
+            "Accept-Encoding": "gzip",
             "X-Request-ID": f"{call.request_id}-{number}",
         }
 
@@ -649,8 +654,10 @@ class HttpSource:
         try:
             if path.startswith(("https://", "http://")):
                 url = httpx.URL(path)
-            elif path.isascii() and (not path or path.startswith("/")):
-                before = base.raw_path if not path else base.raw_path.partition(b"?")[0].rstrip(b"/")
+            elif not path:
+                url = base
+            elif path.isascii() and path.startswith("/"):
+                before = base.raw_path.partition(b"?")[0].rstrip(b"/")
                 url = base.copy_with(raw_path=before + path.encode())
             else:
                 raise PermanentSourceError(
@@ -705,7 +712,7 @@ _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 def _wire_loggers() -> list[logging.Logger]:
     """Loggers that are told addresses and headers. Filters are not inherited, so each is named."""
-    names = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")
+    names = ("httpcore.connection", "httpcore.http11")
     return [logging.getLogger(name) for name in names]
 
 

@@ -41,6 +41,10 @@ class WrongKind(NamedTuple):
     is_login_page: bool = False
 
 
+def _begins(start: bytes, redactor: Redactor) -> str:
+    return f'It begins: "{redactor.excerpt(start, _SHOWN_CHARACTERS)}"'
+
+
 def tells_its_kind(start: bytes) -> bool:
     """Whether the beginning of a body is enough for `wrong_kind`: all of a page, two bytes of JSON."""
     return len(start) >= _PAGE_BYTES or _JSON_START.match(start) is not None
@@ -70,20 +74,19 @@ def wrong_kind(
         return None
     if not start:
         return WrongKind(f"an empty body where {asked} was asked.", operator, is_empty=True)
-    begins = f'It begins: "{redactor.excerpt(start, _SHOWN_CHARACTERS)}"'
     media = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media in _HTML_TYPES or _HTML.match(start):
         return WrongKind(
-            f"an HTML page where {asked} was asked. {begins}",
+            f"an HTML page where {asked} was asked. {_begins(start, redactor)}",
             "It is a login or maintenance page: check the address, the credentials and the source itself.",
             is_login_page=_PASSWORD_FIELD.search(body, 0, _PAGE_BYTES) is not None,
         )
     is_xml = start.startswith(b"<")
     if is_xml and _XML_TYPES.isdisjoint(accept):
-        return WrongKind(f"XML where {asked} was asked. {begins}", operator)
+        return WrongKind(f"XML where {asked} was asked. {_begins(start, redactor)}", operator)
     if media and media not in accept and not (wants_json and media.endswith("+json")):
         shown = redactor.text(media[:80])
         return WrongKind(f"something it calls {shown!r} where {asked} was asked.", operator)
     if wants_json and not is_xml and start[:1] not in (b"{", b"["):
-        return WrongKind(f"something that does not begin like JSON. {begins}", operator)
+        return WrongKind(f"something that does not begin like JSON. {_begins(start, redactor)}", operator)
     return None

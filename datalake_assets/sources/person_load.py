@@ -14,12 +14,12 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from datalake_assets.exact_json import JsonValue, defects
 from datalake_assets.sources.errors import PermanentSourceError, SourceError
 from datalake_assets.sources.peoplesoft import PeopleSoftQueries, UnusableRow
-from datalake_assets.sources.persons import PERSON_ID, BatchAnswer, PersonRequest, Persons
+from datalake_assets.sources.persons import PERSON_ID, BatchAnswer, PersonRequest, Persons, Take
 from datalake_assets.sources.policies import PERSON_TERMS
 
 STUDENT_TERMS: Final = "BU_TERM_STD_FULL_TERM"
@@ -76,7 +76,8 @@ class PersonResult:
     Attributes:
         id: The person.
         outcome: `data`, or `failed` where no trustworthy answer came.
-        documents: What the source sent; several if it sent different ones, which contradict each other.
+        documents: What was made of the document that the source sent; several if it sent different ones, which
+            contradict each other.
         rule: Why it failed: `id_malformed`, `term_query_failed`, `term_row_unusable`, `batch_failed`, `source_error`
             or `missing_record`; empty for data.
         reason: The same as a sentence without personal data.
@@ -85,7 +86,7 @@ class PersonResult:
 
     id: str = field(repr=False)
     outcome: Literal["data", "failed"]
-    documents: tuple[JsonValue, ...] = field(default=(), repr=False)
+    documents: tuple[Any, ...] = field(default=(), repr=False)
     rule: str = ""
     reason: str = ""
     pointer: str = ""
@@ -130,6 +131,7 @@ async def load_persons(
     queries: PeopleSoftQueries,
     persons: Persons,
     memory: TermMemory,
+    take: Take,
     batch_terms: int = 600,
     batch_ids: int = 100,
     queries_at_once: int = PERSON_TERMS.concurrency,
@@ -144,6 +146,7 @@ async def load_persons(
         queries: PeopleSoft, open.
         persons: The person API, open.
         memory: Term queries that were answered before.
+        take: Makes of each document what is kept of it, as soon as it is read.
         batch_terms: Most terms in one batch, unless one person has more.
         batch_ids: Most persons in one batch without terms.
         queries_at_once: Persons whose terms are asked for at the same time.
@@ -161,6 +164,7 @@ async def load_persons(
         queries=queries,
         persons=persons,
         memory=memory,
+        take=take,
         batch_terms=batch_terms,
         batch_ids=batch_ids,
         queries_at_once=queries_at_once,
@@ -189,6 +193,7 @@ class _Load:
         queries: PeopleSoftQueries,
         persons: Persons,
         memory: TermMemory,
+        take: Take,
         batch_terms: int,
         batch_ids: int,
         queries_at_once: int,
@@ -200,6 +205,7 @@ class _Load:
         self._queries = queries
         self._persons = persons
         self._memory = memory
+        self._take = take
         self._batch_terms = batch_terms
         self._batch_ids = batch_ids
         self._queries_at_once = queries_at_once
@@ -281,7 +287,7 @@ class _Load:
         rest: list[Sequence[PersonRequest]] = []
         results: list[PersonResult] = []
         try:
-            answer = await self._persons.fetch(batch)
+            answer = await self._persons.fetch(batch, self._take)
         except SourceError as failure:
             if not _is_about_the_batch(failure):
                 raise

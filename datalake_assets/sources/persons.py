@@ -2,8 +2,9 @@
 
 `PersonApi` speaks to the university's own API (NDJSON), `SnapLogicPersons` to the older pipeline (a JSON array). Both
 judge the envelope line by line: what cannot be used costs itself, what was not asked for is refused, and a stream
-that breaks keeps what came before. Which persons are asked, in which batches and how often, is for `person_load.py`;
-what a document means, and the removal of its sensitive keys, for the lake.
+that breaks keeps what came before. What is kept of a document is made of it as soon as it is read, because a batch of
+parsed documents takes ten times the room of their texts. Which persons are asked, in which batches and how often, is
+for `person_load.py`; what a document means, and the removal of its sensitive keys, for the lake.
 """
 
 import json
@@ -27,6 +28,12 @@ from datalake_assets.sources.json_items import CutJsonError, JsonParts
 from datalake_assets.sources.kinds import JSON, NDJSON
 from datalake_assets.sources.ndjson import LONGEST_LINE_BYTES, Line, read_lines
 from datalake_assets.sources.policies import PERSON_BATCH, RequestPolicy
+
+Take = Callable[[JsonValue, str], Any]
+"""Makes of a document, and of the pointer to where it came from, what is kept of it."""
+
+HELD_BYTES: Final = 8 * 1024 * 1024
+"""How much of an answer is fetched before the first document is worked on; a batch has about 2 MB."""
 
 PERSON_ID: Final = re.compile(r"U[0-9]{8}")
 """The university's person id."""
@@ -81,7 +88,8 @@ class BatchAnswer:
 
     Attributes:
         asked: Ids in the order of the request.
-        documents: By id, for those that were asked and answered. Several of one id differ from each other.
+        documents: By id, what was made of the documents of those that were asked and answered. Several of one id
+            come of documents that differ from each other.
         refused: By id, what the source said instead of a document.
         unusable: What is no document of anybody.
         empty: How many empty objects there were in place of documents.
@@ -95,7 +103,7 @@ class BatchAnswer:
     """
 
     asked: tuple[str, ...] = field(repr=False)
-    documents: Mapping[str, tuple[JsonValue, ...]] = field(repr=False)
+    documents: Mapping[str, tuple[Any, ...]] = field(repr=False)
     refused: Mapping[str, str] = field(repr=False)
     unusable: tuple[UnusableLine, ...] = ()
     empty: int = 0
@@ -124,8 +132,12 @@ class Persons(Protocol):
     def concurrency(self) -> int:
         """How many batches it may be asked for at the same time."""
 
-    async def fetch(self, batch: Sequence[PersonRequest]) -> BatchAnswer:
+    async def fetch(self, batch: Sequence[PersonRequest], take: Take) -> BatchAnswer:
         """Ask for one batch, in which either all persons have terms or none has.
+
+        Args:
+            batch: Whom to ask for.
+            take: Makes of each document what is kept of it.
 
         Raises:
             TransientSourceError: The source failed on every attempt, and gave no document before it did.
@@ -148,7 +160,8 @@ class _BatchSource(SourceClient):
         self,
         batch: Sequence[PersonRequest],
         body: JsonValue,
-        take: Callable[[BodyStream, "_Gathered"], Awaitable[None]],
+        take: Take,
+        read_into: Callable[[BodyStream, "_Gathered"], Awaitable[None]],
         *,
         params: Mapping[str, str] | None = None,
         accept: tuple[str, ...] = JSON,
@@ -160,15 +173,21 @@ class _BatchSource(SourceClient):
         show = self._http.redactor.knowing(ids).excerpt
 
         async def read(stream: BodyStream) -> BatchAnswer:
-            gathered = _Gathered(ids, lambda said: show(said.encode("utf-8", errors="replace"), _SHOWN_CHARACTERS))
+            pointer = f"{self._http.name}, {stream.shown_url}, request id {stream.request_id}-{stream.attempt}"
+            gathered = _Gathered(
+                ids,
+                show=lambda said: show(said.encode("utf-8", errors="replace"), _SHOWN_CHARACTERS),
+                take=lambda document: take(document, pointer),
+            )
+            await stream.hold(HELD_BYTES)
             try:
-                await take(stream, gathered)
+                await read_into(stream, gathered)
             except TransientSourceError:
                 if not gathered.documents:
                     raise
                 gathered.cut = True
             answer = gathered.answer(
-                pointer=f"{self._http.name}, {stream.shown_url}, request id {stream.request_id}-{stream.attempt}",
+                pointer=pointer,
                 whole=stream.whole,
                 seconds=time.monotonic() - started,
                 bytes_in=stream.bytes_in,
@@ -236,7 +255,7 @@ class PersonApi(_BatchSource):
         self._objects = list(objects)
         self._params = None if cs_env is None else {"csEnv": cs_env}
 
-    async def fetch(self, batch: Sequence[PersonRequest]) -> BatchAnswer:
+    async def fetch(self, batch: Sequence[PersonRequest], take: Take) -> BatchAnswer:
         """Ask for one batch; see `Persons.fetch`."""
         body: dict[str, Any] = {"objects": self._objects, "options": {"response_format": "ndjson"}}
         if records := sum(request.term_records for request in batch):
@@ -247,7 +266,7 @@ class PersonApi(_BatchSource):
                 body["faculty"] = {"emplid_term": teaching}
         else:
             body["buids"] = [request.id for request in batch]
-        return await self._ask(batch, body, _take_lines, params=self._params, accept=NDJSON)
+        return await self._ask(batch, body, take, _read_lines, params=self._params, accept=NDJSON)
 
 
 class SnapLogicPersons(_BatchSource):
@@ -289,22 +308,25 @@ class SnapLogicPersons(_BatchSource):
         )
         self._params = {"objects": f"[{','.join(map(_literal_name, objects))}]", "csEnv": cs_env}
 
-    async def fetch(self, batch: Sequence[PersonRequest]) -> BatchAnswer:
+    async def fetch(self, batch: Sequence[PersonRequest], take: Take) -> BatchAnswer:
         """Ask for one batch; see `Persons.fetch`."""
         rows = [row for request in batch for row in _literal_rows(request)]
-        return await self._ask(batch, {"uidCarTerm": f"[{','.join(rows)}]"}, _take_array, params=self._params)
+        asked = {"uidCarTerm": f"[{','.join(rows)}]"}
+        return await self._ask(batch, asked, take, _read_array, params=self._params)
 
 
 class _Gathered:
     """What was read of one answer so far."""
 
-    def __init__(self, asked: tuple[str, ...], show: Callable[[str], str]) -> None:
-        self.documents: dict[str, list[JsonValue]] = {}
+    def __init__(self, asked: tuple[str, ...], *, show: Callable[[str], str], take: Callable[[JsonValue], Any]) -> None:
+        self.documents: dict[str, list[Any]] = {}
         self.empty = 0
         self.cut = False
         self._asked = asked
         self._known = frozenset(asked)
         self._show = show
+        self._take = take
+        self._kept: dict[str, list[Callable[[], JsonValue]]] = {}
         self._refused: dict[str, str] = {}
         self._unusable: list[UnusableLine] = []
         self._foreign = 0
@@ -329,8 +351,14 @@ class _Gathered:
         if not named:
             self._complaints.append(reason)
 
-    def document(self, number: int, document: JsonValue) -> None:
-        """Keep a document of a person that was asked for, once."""
+    def document(self, number: int, document: JsonValue, again: Callable[[], JsonValue]) -> None:
+        """Keep a document of a person that was asked for, once.
+
+        Args:
+            number: The line, or the place in the array.
+            document: The document.
+            again: Reads it once more, if there is another one of the person.
+        """
         if not isinstance(document, dict):
             self.unusable(number, "record_not_object", "The record is not an object.")
             return
@@ -344,10 +372,11 @@ class _Gathered:
         elif id_ not in self._known:
             self._foreign += 1
         else:
-            same_id = self.documents.setdefault(id_, [])
+            kept = self._kept.setdefault(id_, [])
             # Compared as written: to Python, `true` and `1` would be equal.
-            if not same_id or dumps_ascii(document) not in map(dumps_ascii, same_id):
-                same_id.append(document)
+            if not kept or dumps_ascii(document) not in (dumps_ascii(other()) for other in kept):
+                kept.append(again)
+                self.documents.setdefault(id_, []).append(self._take(document))
 
     def answer(self, *, pointer: str, whole: bool, seconds: float, bytes_in: int) -> BatchAnswer:
         """The account of the answer; persons that the source refused count as refused, documents or not."""
@@ -369,7 +398,7 @@ class _Gathered:
         )
 
 
-async def _take_lines(stream: BodyStream, gathered: _Gathered) -> None:
+async def _read_lines(stream: BodyStream, gathered: _Gathered) -> None:
     async with aclosing(read_lines(stream)) as lines:
         async for line in lines:
             # A last line without its end is as good as any other if it is JSON; if persons are missing, it was cut.
@@ -398,14 +427,14 @@ def _take_line(line: Line, gathered: _Gathered) -> None:
         else:
             gathered.unusable(line.number, "line_without_type", "The line does not say of which type it is.")
     elif kind == "record":
-        gathered.document(line.number, value.get("data"))
+        gathered.document(line.number, value.get("data"), lambda: loads(line.data)["data"])
     elif kind == "error":
         gathered.error(value)
     else:
         gathered.unknown_type(kind)
 
 
-async def _take_array(stream: BodyStream, gathered: _Gathered) -> None:
+async def _read_array(stream: BodyStream, gathered: _Gathered) -> None:
     parts = JsonParts({(): (b"[",)}, longest=LONGEST_LINE_BYTES)
     number = 0
     try:
@@ -445,7 +474,7 @@ def _take_item(number: int, raw: bytes | None, gathered: _Gathered) -> None:
     if isinstance(value, dict) and "personid" not in value and _said(value):
         gathered.error(value)
     else:
-        gathered.document(number, value)
+        gathered.document(number, value, lambda: loads(raw))
 
 
 _SHOWN_CHARACTERS: Final = 200

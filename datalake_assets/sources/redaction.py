@@ -76,30 +76,47 @@ class Redactor:
 
     Args:
         secrets: Values that must appear nowhere, in whatever encoding; values under 4 characters are ignored.
+        forms: Other values as they may be written, of which the same holds.
     """
 
-    def __init__(self, secrets: Iterable[SecretStr | str] = ()) -> None:
+    def __init__(self, secrets: Iterable[SecretStr | str] = (), forms: frozenset[str] = frozenset()) -> None:
         self._values = frozenset(
             value.get_secret_value() if isinstance(value, SecretStr) else value for value in secrets
         )
+        self._other_forms = forms
 
     @cached_property
-    def _known(self) -> re.Pattern[str] | None:
-        """The known values in every form; made when first needed, because most requests have nothing to hide."""
-        forms = {form for value in self._values if len(value) >= _SHORTEST_SECRET for form in _forms(value)}
-        longest_first = sorted(forms, key=lambda form: (-len(form), form))
-        return re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE) if forms else None
+    def _written(self) -> frozenset[str]:
+        """The known values in every form."""
+        own = (_forms(value) for value in self._values if len(value) >= _SHORTEST_SECRET)
+        return self._other_forms.union(*own)
+
+    @cached_property
+    def _in_lower_case(self) -> frozenset[str]:
+        return frozenset(map(str.lower, self._written))
+
+    @cached_property
+    def _known(self) -> re.Pattern[str]:
+        longest_first = sorted(self._written, key=lambda form: (-len(form), form))
+        return re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE)
+
+    def _may_stand_in(self, text: str) -> bool:
+        """Whether a known value may stand in a text; few hold one, and the pattern takes a millisecond to make."""
+        if not text.isascii():
+            return bool(self._written)
+        lower = text.lower()
+        return any(form in lower or not form.isascii() for form in self._in_lower_case)
 
     def __repr__(self) -> str:
         return f"Redactor({len(self._values)} values)"
 
     def knowing(self, values: Iterable[SecretStr | str]) -> "Redactor":
         """A redactor that hides these values as well, e.g. the ids of people in one request."""
-        return Redactor([*self._values, *values])
+        return Redactor(values, self._written)
 
     def text(self, text: str) -> str:
         """The text without anything that must not be read."""
-        if self._known is not None:
+        if self._may_stand_in(text):
             text = self._known.sub(HIDDEN, text)
         text = _USER_INFO.sub(f"{HIDDEN}@", text)
         text = _PARAMETER.sub(_shown_parameter, text)

@@ -6,7 +6,7 @@ repeated in `backoff.py`, and the numbers stand in `policies.py`.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -15,6 +15,27 @@ THROTTLING_STATUSES: Final = frozenset({429, 503})
 
 _WINDOWS_TO_GROW: Final = 2
 """After so many times as many good answers as there are slots, one slot is tried in addition."""
+
+
+class Slot:
+    """Leave for one request, until it is given back or its context ends.
+
+    Args:
+        number: Told apart by it from all others that are held at the moment; the last one given back is given first.
+        since: Told to `Slots.throttled` if the source refuses the request.
+        free: Lets the next one have it.
+    """
+
+    def __init__(self, number: int, since: int, free: Callable[[int], None]) -> None:
+        self.number = number
+        self.since = since
+        self._free: Callable[[int], None] | None = free
+
+    def give_back(self) -> None:
+        """The source is done with the request, whatever is still done here with its answer."""
+        if self._free is not None:
+            self._free(self.number)
+            self._free = None
 
 
 class Slots:
@@ -30,17 +51,18 @@ class Slots:
         self._taken = 0
         self._successes = 0
         self._cuts = 0
+        self._numbers = list(range(most))
         self._queue: deque[asyncio.Future[None]] = deque()
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[int]:
-        """Hold a slot; what it gives is told to `throttled`."""
+    async def slot(self) -> AsyncIterator[Slot]:
+        """Hold a slot."""
         await self._take()
+        slot = Slot(self._numbers.pop(), self._cuts, self._free)
         try:
-            yield self._cuts
+            yield slot
         finally:
-            self._taken -= 1
-            self._hand_out()
+            slot.give_back()
 
     def throttled(self, since: int) -> None:
         """The source asked for less. Answers to requests that were sent before the last cut count as one."""
@@ -68,9 +90,16 @@ class Slots:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # cancelled in the moment between its turn and its waking
-                self._taken -= 1
-                self._hand_out()
+                self._pass_on()
             raise
+
+    def _free(self, number: int) -> None:
+        self._numbers.append(number)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        self._taken -= 1
+        self._hand_out()
 
     def _hand_out(self) -> None:
         while self._queue and self._taken < self.limit:

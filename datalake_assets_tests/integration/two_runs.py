@@ -9,7 +9,8 @@ from datalake_assets_tests.integration.rehearsal import Rehearsal
 
 _FAILURE = re.compile(r"^(\w+?)__(\w+): (.*)$", re.MULTILINE)
 _SUPERSEDED = re.compile(
-    r"(Attempt \d+|Run [0-9a-f-]{36}) is no longer the latest: run [0-9a-f-]{36} loads this slice now\. Nothing was changed\."
+    r"(Attempt \d+|Run [0-9a-f-]{36}) is no longer the latest: "
+    r"run [0-9a-f-]{36} loads this slice now\. Nothing was changed\."
 )
 
 

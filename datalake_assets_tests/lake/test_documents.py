@@ -1,7 +1,6 @@
 """How one object of an answer is judged: cleaned, checked, keyed, digested, or quarantined by a named rule."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import permutations
 from typing import Any
@@ -18,7 +17,6 @@ from datalake_assets.lake.documents import (
     judge,
     key_of,
     settle_duplicates,
-    settle_stream,
     unusable,
     value_at,
     without_sensitive_keys,
@@ -338,24 +336,3 @@ def test_other_outcomes_of_one_key_stand_beside_each_other() -> None:
     failed = Answer(key=("UGRD", "1"), outcome=Outcome.FAILED, source="a", rule="timeout")
     found = list(settle_duplicates([failed, replace(failed, source="b")], TERM))
     assert [answer.source for answer in found] == ["a", "b"]
-
-
-def test_a_stream_is_settled_without_holding_the_documents_that_stand_alone() -> None:
-    """Invariant 8: a hundred thousand documents of persons do not fit into memory beside each other."""
-    drawn: list[int] = []
-    texts = [*(term_text(STRM=f'"{number}"') for number in range(50)), term_text(STRM='"7"', DESCR='"Other"')]
-
-    def answers() -> Iterator[Answer]:
-        for number, text in enumerate(texts):
-            drawn.append(number)
-            yield judge(TERM, loads(text.encode()), f"row {number}")
-
-    behind = 0
-    found = []
-    for answer in settle_stream(answers, TERM):
-        found.append(answer)
-        behind = max(behind, len(drawn) - len(texts) - len(found))
-    assert len(drawn) == 2 * len(texts)
-    assert behind <= 2, "drawn, and not given on: the document of key 7, and its rival at the end"
-    assert sorted(found, key=repr) == sorted(settle_duplicates(list(answers()), TERM), key=repr)
-    assert [answer.outcome for answer in found[-2:]] == [Outcome.DATA, Outcome.QUARANTINED]

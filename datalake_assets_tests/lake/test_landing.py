@@ -1,14 +1,26 @@
 """Snapshots: what was answered is what is read, the account balances, and a day that is missing says so."""
 
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from datalake_assets.entities import TERM
-from datalake_assets.lake.documents import Answer, unusable
-from datalake_assets.lake.landing import BATCH_ROWS, Landing, NoSnapshotError, Snapshot, SourceAccount
+from datalake_assets.lake.documents import Answer, settle_duplicates, unusable
+from datalake_assets.lake.landing import (
+    BATCH_ROWS,
+    Landing,
+    NoSnapshotError,
+    Snapshot,
+    SourceAccount,
+    landing_schema,
+    read_answers,
+    settle_rows,
+    write_answers,
+)
 from datalake_assets.lake.outcomes import Outcome, UnbalancedError
 from datalake_assets.lake.slices import LoadError, LoadSlice
 from datalake_assets.lake.tables import table_of
@@ -49,6 +61,31 @@ def test_the_account_counts_every_outcome_once(landing: Landing) -> None:
     """Invariant 3: asked = data + absent + failed + quarantined, from the rows themselves."""
     outcomes = publish(landing, EVERY_OUTCOME).outcomes
     assert (outcomes.asked, outcomes.data, outcomes.absent, outcomes.failed, outcomes.quarantined) == (4, 1, 1, 1, 1)
+
+
+def test_rows_are_settled_as_they_stream_by_without_holding_the_documents_that_stand_alone() -> None:
+    """Invariant 8: a hundred thousand documents of persons do not fit into memory beside each other."""
+    answers = [answer(term(f"{number:04}")) for number in range(50)]
+    answers += [answer(term("0007", "Other")), answer(term("0008")), unusable(TERM, "not_json", "", "row 52")]
+    read: list[int] = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(answers), 10):
+            read.append(start)
+            yield from write_answers(iter(answers[start : start + 10]), landing_schema(TERM))
+
+    settled: list[Answer] = []
+    for batch in settle_rows([each.key for each in answers], batches(), TERM):
+        settled += read_answers(TERM, [batch])
+        held = min(10 * len(read), len(answers)) - len(settled)
+        assert held <= 4, "the rows of two keys that come twice"
+    assert settled == list(settle_duplicates(answers, TERM))
+    assert [(each.key[1], each.outcome.value) for each in settled[-4:]] == [
+        (None, "quarantined"),
+        ("0007", "data"),
+        ("0007", "quarantined"),
+        ("0008", "data"),
+    ]
 
 
 def test_more_answers_than_fit_one_batch_are_all_kept(landing: Landing) -> None:

@@ -768,7 +768,7 @@ async def test_a_ca_bundle_that_cannot_be_read_is_named(tmp_path: Path, content:
     with pytest.raises(PermanentSourceError, match=r"CA bundle of the source cannot be read.*ca\.pem"):
         async with HttpSource("the source", "https://x.example", policy=FAST, ca_bundle=path):
             pass
-    assert logging.getLogger("httpx").filters == []
+    assert logging.getLogger("httpcore.http11").filters == []
 
 
 # -------------------------------------------------------------------------------------------------- secrets
@@ -840,7 +840,7 @@ async def test_nothing_secret_or_personal_is_said_or_logged(
 async def test_the_log_of_a_good_answer_holds_nothing_secret(
     everything_logged: pytest.LogCaptureFixture,
 ) -> None:
-    """httpx logs every address and httpcore every header of an answer."""
+    """httpcore logs every header of an answer."""
     reply = answer({"id": PERSON}, headers={"Set-Cookie": "s=canary-cookie", "X-Echo": f"a {KEY} b"})
     async with serving(reply) as server, source(server) as http:
         got = await http.request("GET", params={"prompt_fieldvalue": "U12345678"}, key="a test")
@@ -892,7 +892,7 @@ def test_a_user_that_basic_authentication_cannot_carry_is_refused() -> None:
 
 
 async def test_log_filters_are_taken_off_again() -> None:
-    logger = logging.getLogger("httpx")
+    logger = logging.getLogger("httpcore.http11")
     before = list(logger.filters)
     async with HttpSource("the source", "https://x.example", policy=FAST):
         assert len(logger.filters) == len(before) + 1

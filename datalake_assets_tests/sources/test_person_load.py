@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from datalake_assets.exact_json import JsonValue
 from datalake_assets.sources import person_load
 from datalake_assets.sources.errors import PermanentSourceError, SourceError, TransientSourceError
 from datalake_assets.sources.peoplesoft import CsTools
@@ -108,6 +109,10 @@ def ndjson(*ids: str) -> Reply:
     return answer(records(*ids), content_type="application/x-ndjson")
 
 
+def unchanged(document: JsonValue, pointer: str) -> JsonValue:
+    return document
+
+
 class Memory:
     def __init__(self) -> None:
         self.kept: list[list[Terms]] = []
@@ -141,7 +146,13 @@ async def load(world: World, members: Iterable[Member], **more: Any) -> dict[str
     members = list(members)
     results: list[PersonResult] = []
     async with sources(world, **policies) as (queries, persons, _):
-        arguments: dict[str, Any] = {"queries": queries, "persons": persons, "memory": Memory(), **more}
+        arguments: dict[str, Any] = {
+            "queries": queries,
+            "persons": persons,
+            "memory": Memory(),
+            "take": unchanged,
+            **more,
+        }
         async with aclosing(load_persons(members, **arguments)) as groups:
             async for group in groups:
                 results += group
@@ -276,7 +287,13 @@ async def test_one_bad_person_does_not_hold_up_the_others() -> None:
     started = time.monotonic()
     async with sources(world, terms=slow) as (queries, persons, _):
         groups = load_persons(
-            students(*range(30)), queries=queries, persons=persons, memory=Memory(), batch_terms=10, queries_at_once=3
+            students(*range(30)),
+            queries=queries,
+            persons=persons,
+            memory=Memory(),
+            take=unchanged,
+            batch_terms=10,
+            queries_at_once=3,
         )
         async with aclosing(groups):
             async for group in groups:
@@ -424,6 +441,7 @@ async def test_a_consumer_that_stops_early_leaves_nothing_behind() -> None:
             queries=queries,
             persons=persons,
             memory=Memory(),
+            take=unchanged,
             batch_ids=10,
             progress=lambda _: None,
         )
@@ -450,7 +468,9 @@ async def test_a_consumer_that_fails_ends_the_load(how: str) -> None:
                 await asyncio.sleep(60)
 
     async with sources(world) as (queries, persons, server):
-        groups = load_persons(plain(*range(100)), queries=queries, persons=persons, memory=Memory(), batch_ids=2)
+        groups = load_persons(
+            plain(*range(100)), queries=queries, persons=persons, memory=Memory(), take=unchanged, batch_ids=2
+        )
         consumer = asyncio.create_task(consume(groups))
         await asyncio.sleep(0.15)
         consumer.cancel()
@@ -477,6 +497,7 @@ async def test_a_slow_consumer_slows_the_sources_down() -> None:
             queries=queries,
             persons=persons,
             memory=Memory(),
+            take=unchanged,
             batch_terms=2,
             batch_ids=2,
         )

@@ -62,6 +62,7 @@ async def load(
             queries=queries,
             persons=persons,
             memory=Memory(),
+            take=lambda document, pointer: document,
             batch_ids=20,
             batch_terms=60,
             progress=told.append,

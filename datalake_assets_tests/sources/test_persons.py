@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from datalake_assets.exact_json import DuplicateKeys, defects
+from datalake_assets.exact_json import DuplicateKeys, JsonValue, defects
 from datalake_assets.sources.errors import PermanentSourceError, SourceError, TransientSourceError
 from datalake_assets.sources.persons import BatchAnswer, PersonApi, PersonRequest, SnapLogicPersons
 from datalake_assets.sources.policies import PERSON_BATCH
@@ -52,6 +52,10 @@ def term(id_: str, strm: str = "2258", career: str = "UGRD", **more: Any) -> dic
     return {"buid": id_, "acad_career": career, "strm": strm, **more}
 
 
+def unchanged(document: JsonValue, pointer: str) -> JsonValue:
+    return document
+
+
 def record(id_: str, **more: Any) -> bytes:
     return json.dumps({"type": "record", "data": {"personid": id_, **more}}, ensure_ascii=False).encode() + b"\n"
 
@@ -68,7 +72,7 @@ async def fetch(
     *replies: Reply, batch: Sequence[PersonRequest] | None = None, client: Client = person_api
 ) -> tuple[BatchAnswer, list[Request]]:
     async with serving(*replies) as server, client(server) as persons:
-        got = await persons.fetch(requests(A, B, C) if batch is None else batch)
+        got = await persons.fetch(requests(A, B, C) if batch is None else batch, unchanged)
     return got, server.requests
 
 
@@ -244,7 +248,7 @@ async def test_an_error_that_names_nobody_is_told() -> None:
 async def test_an_error_in_place_of_documents_is_a_failure() -> None:
     async with serving(ndjson(line(type="error", message="upstream down"))) as server, person_api(server) as persons:
         with pytest.raises(PermanentSourceError, match="error instead of documents: upstream down") as caught:
-            await persons.fetch(requests(A))
+            await persons.fetch(requests(A), unchanged)
     assert caught.value.status == 200
 
 
@@ -408,7 +412,7 @@ async def test_nothing_secret_or_personal_is_said_or_logged(client: Client, capl
     error = answer({"message": f"{A} and {B}, key {KEY}", "ssn": "900-12-3456"}, 400)
     async with serving(error) as server, client(server) as persons:
         with pytest.raises(SourceError) as caught:
-            await persons.fetch(batch)
+            await persons.fetch(batch, unchanged)
     said = "".join(traceback.format_exception(caught.value))
     lines = [line(type="record", data={"personid": A, "name": name}), record(STRANGER), b'{"x": "Canary Person"\n']
     body = ndjson(*lines) if client is person_api else answer([{"personid": A, "name": name}, {"name": name}])
@@ -419,7 +423,7 @@ async def test_nothing_secret_or_personal_is_said_or_logged(client: Client, capl
 
 async def test_a_wrong_key_costs_one_request() -> None:
     async with serving(answer({"message": "Forbidden"}, 403)) as server, person_api(server) as persons:
-        asked = [persons.fetch(requests(id_)) for id_ in (A, B, C)]
+        asked = [persons.fetch(requests(id_), unchanged) for id_ in (A, B, C)]
         failures = await asyncio.gather(*asked, return_exceptions=True)
     assert all(isinstance(failure, PermanentSourceError) and failure.source_stopped for failure in failures)
     assert len(server.requests) == 1
@@ -428,5 +432,5 @@ async def test_a_wrong_key_costs_one_request() -> None:
 async def test_a_source_that_is_down_is_asked_as_often_as_its_policy_says() -> None:
     async with serving(answer(b"", 504)) as server, person_api(server) as persons:
         with pytest.raises(TransientSourceError, match="status 504"):
-            await persons.fetch(requests(A))
+            await persons.fetch(requests(A), unchanged)
         assert (persons.stats.requests, persons.stats.retries, persons.concurrency) == (2, 1, 5)

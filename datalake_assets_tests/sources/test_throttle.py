@@ -19,8 +19,8 @@ async def hold(slots: Slots, most: list[int], under_way: list[int]) -> None:
 
 async def test_a_source_that_throttles_is_asked_half_as_much_at_once() -> None:
     slots = Slots(8)
-    async with slots.slot() as since:
-        slots.throttled(since)
+    async with slots.slot() as slot:
+        slots.throttled(slot.since)
     most, under_way = [0], [0]
     await asyncio.gather(*[hold(slots, most, under_way) for _ in range(20)])
     assert most == [4]

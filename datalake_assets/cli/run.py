@@ -13,7 +13,6 @@ from pathlib import Path
 
 import click
 
-from datalake_assets.cli.demo import require_demo
 from datalake_assets.cli.stack import Stack, demo_stack, lake_stack
 from datalake_assets.settings import load_settings
 
@@ -26,6 +25,8 @@ def chosen_stack(*, demo: bool) -> Iterator[Stack]:
         with lake_stack(settings, with_dagster=True) as stack:
             yield stack
         return
+    from datalake_assets.cli.demo import require_demo
+
     with demo_stack(settings, require_demo(settings), fresh=False) as stack:
         yield stack
 

@@ -11,10 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import dagster as dg
-import polars as pl
 import pyarrow as pa
 from pydantic import Field
 
@@ -26,6 +25,9 @@ from datalake_assets.storage.parquet import (
     SchemaMismatchError,
     StorageError,
 )
+
+if TYPE_CHECKING:  # takes 0.1 s, which a run that hands no frames around need not wait for
+    import polars as pl
 
 FRAME_ROWS = 8192
 DEFAULT_DIMENSION = "partition"
@@ -195,6 +197,8 @@ def _current(
 
 def _wanted(annotation: Any, dataset: TableName) -> tuple[type, bool]:
     """The kind of frame that an input asks for, and whether it wants one for each partition."""
+    import polars as pl
+
     by_partition = get_origin(annotation) is dict
     frame = get_args(annotation)[1] if by_partition else annotation
     if frame in (Any, None):
@@ -210,7 +214,9 @@ def _wanted(annotation: Any, dataset: TableName) -> tuple[type, bool]:
 
 def _load(
     frame: type, store: ParquetStore, manifests: Sequence[Manifest], columns: Sequence[str] | None
-) -> pl.LazyFrame | pl.DataFrame | pa.Table | pa.RecordBatchReader:
+) -> "pl.LazyFrame | pl.DataFrame | pa.Table | pa.RecordBatchReader":
+    import polars as pl
+
     if not manifests:
         raise MissingPartitionError(
             "The partition mapping of this input yields no upstream partition.",
@@ -250,6 +256,8 @@ def stream(obj: object, declared: pa.Schema | None) -> tuple[pa.Schema, Iterable
     Raises:
         StorageError: It is none of these, or an iterator without a batch has no schema.
     """
+    import polars as pl
+
     schema: pa.Schema
     batches: Iterable[pa.RecordBatch]
     if isinstance(obj, pl.DataFrame | pl.LazyFrame):
@@ -278,7 +286,9 @@ def stream(obj: object, declared: pa.Schema | None) -> tuple[pa.Schema, Iterable
     return declared, (_represented(batch, declared) for batch in batches)
 
 
-def _frame_batches(frame: pl.DataFrame | pl.LazyFrame) -> Iterator[pa.RecordBatch]:
+def _frame_batches(frame: "pl.DataFrame | pl.LazyFrame") -> Iterator[pa.RecordBatch]:
+    import polars as pl
+
     if isinstance(frame, pl.DataFrame):
         parts: Iterable[pl.DataFrame] = frame.iter_slices(FRAME_ROWS)
     else:

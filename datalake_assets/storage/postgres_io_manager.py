@@ -22,7 +22,6 @@ from typing import Any, Final, Protocol, get_args, get_origin
 
 import asyncpg
 import dagster as dg
-import polars as pl
 import pyarrow as pa
 from pydantic import Field
 
@@ -456,6 +455,8 @@ def _table_schema(columns: Sequence[Column]) -> dg.TableSchema:
 
 def _wanted(annotation: Any, table: TableName) -> tuple[type, bool]:
     """The kind of frame that an input asks for, and whether it wants one for each partition."""
+    import polars as pl
+
     by_partition = get_origin(annotation) is dict
     frame = get_args(annotation)[1] if by_partition else annotation
     if frame in (Any, None):
@@ -480,6 +481,8 @@ class _Read:
 
     def whole(self, frame: type, partitions: Sequence[_Partition]) -> object:
         """The rows of some partitions, or of the whole table if there is none, in the shape that is wanted."""
+        import polars as pl
+
         batches = self._batches(partitions)
         first = next(batches)
         reader = pa.RecordBatchReader.from_batches(first.schema, chain([first], batches))

@@ -3,6 +3,8 @@
 The instance, the database and the sources must be there already (see `stack.py`).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -101,15 +103,24 @@ def run_job(name: str, load_date: date, *, term: str | None = None, quiet: bool 
         raise JobError(f"{name} is not run by term.", todo="Leave the term out.")
     job = _definitions().resolve_job_def(name)
     _require_day(job, load_date)
-    with dg.DagsterInstance.get() as instance:
-        # A run tells the event log some hundred things, and otherwise connects anew for each of them.
-        instance.optimize_for_webserver(_STATEMENT_TIMEOUT_MS, _CONNECTION_AGE_S, _MORE_CONNECTIONS)
+    with instance_for_runs() as instance:
         keys = load_partitions(entity, load_date, LakeResource(), lambda: instance)
         if term is not None:
             keys = [key for key in keys if key == partition_key(load_date, term)]
         if not keys:
             raise JobError(f"{term} is no active term.", todo="Look at `term_curated.term_data_by_service`.")
         return JobOutcome(tuple(_run(job, key, instance, quiet=quiet) for key in keys))
+
+
+@contextmanager
+def instance_for_runs() -> Iterator[dg.DagsterInstance]:
+    """Dagster's instance with one connection for each storage.
+
+    A run tells the event log some hundred things, and otherwise connects anew for each of them.
+    """
+    with dg.DagsterInstance.get() as instance:
+        instance.optimize_for_webserver(_STATEMENT_TIMEOUT_MS, _CONNECTION_AGE_S, _MORE_CONNECTIONS)
+        yield instance
 
 
 @cache  # the environment of a process says what is defined, and does not change while it lives

@@ -14,7 +14,7 @@ from datalake_assets.storage.postgres import PostgresAddress, session
 from datalake_assets_tests.integration.rehearsal import TABLES, Rehearsal, differing, rehearsal
 
 FIRST = date(2026, 3, 2)
-DAYS = [FIRST + timedelta(days=offset) for offset in range(3)]
+DAYS = [FIRST + timedelta(days=offset) for offset in range(2)]
 KNOBS = {
     "persons": 100,
     "person_change_rate": 0.1,
@@ -46,12 +46,12 @@ for day in sys.argv[3:]:
 MATERIALISE = """
 import sys
 from datetime import date
-import dagster as dg
+from datalake_assets.cli.jobs import instance_for_runs
 from datalake_assets.definitions import defs
 from datalake_assets.partitions import partition_key
 
 definitions = defs()
-with dg.DagsterInstance.get() as instance:
+with instance_for_runs() as instance:
     for piece in sys.argv[1:]:
         job, day, *scope = piece.split("|")
         result = definitions.resolve_job_def(job).execute_in_process(

@@ -1,2 +1,2 @@
--- The clock that every row is dated by.
-select clock_timestamp()
+-- The moment at which rows are written that the client sends.
+select clock_timestamp() as loaded_at

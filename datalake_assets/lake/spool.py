@@ -181,7 +181,7 @@ class Spool:
 
     def clear(self) -> None:
         """Forget everything of this attempt and of those before it, notes included; a later one may have begun."""
-        for attempt in {int(found["attempt"]) for found in self._spooled()}:
+        for attempt in {int(found["attempt"]) for found in self._spooled(begun=True)}:
             if attempt <= self._attempt:
                 self._store.remove(self._landing, {**self._piece.dimensions, "attempt": f"{attempt:05d}"})
 
@@ -211,10 +211,10 @@ class Spool:
             named_all=manifest.account["named_all"],
         )
 
-    def _spooled(self) -> list[Mapping[str, str]]:
-        """Where there is anything of the partition, of whatever attempt and kind."""
+    def _spooled(self, *, begun: bool = False) -> list[Mapping[str, str]]:
+        """Where there is anything of the partition, of any attempt and kind; with `begun` also what is not whole."""
         here = self._piece.dimensions.items()
-        return [found for found in self._store.partitions(self._landing) if here <= found.items()]
+        return [found for found in self._store.partitions(self._landing, begun=begun) if here <= found.items()]
 
     def _by_request(self) -> dict[str, list[Manifest]]:
         """The parts of every request of this kind; of one that several attempts asked, those of the latest."""

@@ -293,11 +293,16 @@ class ParquetStore:
             )
         return manifest
 
-    def partitions(self, dataset: TableName) -> list[Mapping[str, str]]:
-        """The partitions that have a current revision, in order of their folders."""
+    def partitions(self, dataset: TableName, *, begun: bool = False) -> list[Mapping[str, str]]:
+        """The partitions that have a current revision, in order of their folders.
+
+        Args:
+            dataset: The dataset.
+            begun: Also those of which a writer, who may be dead, has published nothing yet.
+        """
         with self._explaining(f"list the partitions of {dataset}", dataset.path):
             folders = self._folders(dataset)
-        return [partition for (_, partition), names in folders if CURRENT_NAME in names]
+        return [partition for (_, partition), names in folders if begun or CURRENT_NAME in names]
 
     def uri(self, dataset: TableName, partition: Mapping[str, str] | None = None) -> str:
         """The address of a dataset's folder, or of a partition's."""

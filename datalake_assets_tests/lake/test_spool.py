@@ -67,6 +67,15 @@ def test_only_the_day_that_is_done_is_forgotten(spool: Spool, tmp_path: Path) ->
     assert not [path for path in tmp_path.rglob("*.parquet") if "2026-01-01" in str(path)]
 
 
+def test_what_a_killed_attempt_had_not_finished_goes_with_the_rest(tmp_path: Path) -> None:
+    spool_of(tmp_path).put("first", asked(answer(term("2251"))))
+    (pointer,) = tmp_path.rglob("current.json")
+    pointer.unlink()
+    assert list(tmp_path.rglob("*.parquet"))
+    spool_of(tmp_path, attempt=2).clear()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]
+
+
 def test_what_a_later_attempt_keeps_is_not_forgotten_with_an_earlier_one(tmp_path: Path) -> None:
     """A run commits, the next begins and is answered, and only then does the first forget its spool."""
     first, second = spool_of(tmp_path, attempt=1), spool_of(tmp_path, attempt=2)

@@ -26,6 +26,7 @@ from datalake_assets.sources.vds import VdsAdap, VdsWrapper
 from datalake_assets.storage.parquet import ParquetStore
 from datalake_assets.storage.postgres import PostgresAddress, session
 from datalake_assets.storage.postgres_io_manager import LoadLedger, PostgresIOManager
+from datalake_assets.worker import Worker
 
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -165,14 +166,23 @@ class SourcesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             user_agent=agent,
         )
 
-    def persons(self) -> PersonApi | SnapLogicPersons:
-        """Documents of people, from the person API or through SnapLogic."""
+    def persons(self, worker: Worker | None = None) -> PersonApi | SnapLogicPersons:
+        """Documents of people, from the person API or through SnapLogic.
+
+        Args:
+            worker: Reads the answers; None: this process does.
+        """
         settings = load_settings()
         agent = settings.require("HTTP_USER_AGENT")
         way = settings.person_api()
         if isinstance(way, PersonApiSettings):
             return PersonApi(
-                way.url, way.key, policy=self.policy_of(PERSON_BATCH), ca_bundle=way.ca_bundle, user_agent=agent
+                way.url,
+                way.key,
+                policy=self.policy_of(PERSON_BATCH),
+                ca_bundle=way.ca_bundle,
+                user_agent=agent,
+                worker=worker,
             )
         return SnapLogicPersons(
             way.url,
@@ -181,6 +191,7 @@ class SourcesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             policy=self.policy_of(PERSON_BATCH),
             ca_bundle=way.ca_bundle,
             user_agent=agent,
+            worker=worker,
         )
 
     def courses(self) -> CourseApi:

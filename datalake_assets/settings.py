@@ -81,6 +81,11 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         "largest share of empty objects in an answer of SnapLogic that may still show which courses are gone",
         "0.005",
     ),
+    Variable(
+        "LAKE_MAX_WITHOUT_TERMS_SHARE",
+        "largest share of students, and of teachers, who are believed to have no terms",
+        "0.50",
+    ),
     Variable("LAKE_MAX_REMOVED_SHARE", "largest share of keys that one load may remove", "0.20"),
     Variable("POSTGRES_HOST", "PostgreSQL server of the lake; unset: an embedded server is started"),
     Variable("POSTGRES_PORT", "port of the PostgreSQL server", "5432"),
@@ -336,6 +341,7 @@ class Settings:
             failed=self._share("LAKE_MAX_FAILED_SHARE"),
             quarantined=self._share("LAKE_MAX_QUARANTINED_SHARE"),
             removed=self._share("LAKE_MAX_REMOVED_SHARE"),
+            without_terms=self._share("LAKE_MAX_WITHOUT_TERMS_SHARE"),
             empty=self._share("LAKE_MAX_EMPTY_SHARE"),
         )
 

@@ -18,6 +18,7 @@ from datalake_assets.exact_json import (
     defects,
     dumps,
     dumps_ascii,
+    dumps_sound,
     loads,
     loads_sound,
 )
@@ -31,6 +32,17 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
     max_leaves=20,
 )
+
+
+spelled = st.sampled_from([r'"a"', r'"\u0061"', r'"b"', r'"\""', r'"\u0022"', '"é"', r'"\u00e9"', r'"\\"', '":"'])
+"""Names, of which some are the same in another spelling."""
+
+
+def kinds(value: JsonValue) -> object:
+    """The types of a value, at every depth."""
+    if isinstance(value, dict):
+        return type(value), [kinds(member) for member in value.values()]
+    return [kinds(item) for item in value] if isinstance(value, list) else type(value)
 
 
 def nested(depth: int, inner: str = "1") -> str:
@@ -79,6 +91,47 @@ def test_what_is_written_is_read_back(value: Any) -> None:
 def test_what_has_no_defects_may_be_read_the_short_way(value: Any) -> None:
     text = dumps(value)
     assert repr(loads_sound(text)) == repr(loads(text))
+
+
+texts_of_json = st.recursive(
+    st.sampled_from(["null", "true", "17", "1.50", "1e2", "123456789012345678901", "NaN", "{}", "[]", r'"\ud800"']),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: "[" + ", ".join(items) + "]"),
+        st.lists(st.tuples(spelled, inner), max_size=3).map(
+            lambda members: "{" + ",".join(f"{name} : {value}" for name, value in members) + "}"
+        ),
+    ),
+    max_leaves=10,
+)
+"""Texts as sources may write them: names twice, in several spellings, and values that are no JSON."""
+
+
+@given(texts_of_json)
+def test_however_a_text_is_read_nothing_of_it_is_lost(text: str) -> None:
+    """Most texts are read a quick way that finds a name written twice by what is missing afterwards."""
+
+    def members(pairs: list[tuple[str, JsonValue]]) -> JsonValue:
+        return dict(pairs) if len(dict(pairs)) == len(pairs) else DuplicateKeys(pairs)
+
+    def number(literal: str) -> JsonValue:
+        return int(literal) if len(literal) <= 18 and literal.isdigit() else Decimal(literal)
+
+    decoder = json.JSONDecoder(object_pairs_hook=members, parse_float=Decimal, parse_int=number, parse_constant=NotJson)
+    found, expected = loads(text.encode()), decoder.decode(text)
+    assert repr(found) == repr(expected)
+    assert kinds(found) == kinds(expected)
+
+
+@given(values)
+def test_what_is_written_as_sound_is_what_has_no_defects(value: Any) -> None:
+    assert dumps_sound(value) == (dumps(value) if defects(value) is None else None)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a":1,"a":2}', '["\\ud800"]', '["\\u0000"]', "[NaN]", "[1e999999]", '{"\\u0000":1}']
+)
+def test_what_has_a_defect_is_not_written_as_sound(text: str) -> None:
+    assert dumps_sound(loads(text.encode())) is None
 
 
 @given(values)
@@ -131,6 +184,16 @@ def test_every_deep_value_of_a_row_is_cut_and_nothing_else() -> None:
 @pytest.mark.parametrize(("depth", "defect"), [(MAX_DEPTH, None), (MAX_DEPTH + 1, "nesting_too_deep")])
 def test_the_limit_of_nesting_is_exact(depth: int, defect: str | None) -> None:
     assert defects(loads(nested(depth).encode())) == defect
+
+
+def test_lists_and_objects_are_nested_in_each_other_no_deeper() -> None:
+    half = MAX_DEPTH // 2
+    assert defects(loads(('[{"a":' * half + "1" + "}]" * half).encode())) is None
+    assert defects(loads(('[{"a":' * (half + 1) + "1" + "}]" * (half + 1)).encode())) == "nesting_too_deep"
+
+
+def test_a_name_written_twice_is_found_beside_quotes_that_are_written_as_numbers() -> None:
+    assert isinstance(loads(rb'{"a":1,"a":"\u0022\u0022"}'), DuplicateKeys)
 
 
 def test_brackets_inside_strings_are_no_nesting() -> None:

@@ -25,7 +25,7 @@ INIT_FILES = sorted([*PACKAGE.rglob("__init__.py"), *TESTS.rglob("__init__.py")]
 APART_FROM_DAGSTER = ("lake", "notify", "simulator", "sources")
 BORDERS = {
     "simulator": set(),
-    "sources": {"errors", "exact_json"},
+    "sources": {"errors", "exact_json", "worker"},
 }
 
 FAULTS = {"P": 22, "C": 8, "T": 6, "X": 5, "D": 7}

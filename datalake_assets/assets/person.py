@@ -6,9 +6,10 @@ come from `layers.py`.
 
 import asyncio
 import contextlib
-import gc
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final, cast
 
 import dagster as dg
@@ -28,6 +29,7 @@ from datalake_assets.lake.spool import Asked, Filled, Spool
 from datalake_assets.sources.http import HttpStats
 from datalake_assets.sources.person_load import LoadProgress, Member, PersonResult, Terms, load_persons
 from datalake_assets.sources.policies import PERSON_TERMS
+from datalake_assets.worker import Worker
 
 PERSONS: Final = ["snaplogic", "person"]
 STUDENT_TERMS: Final = ["peoplesoft", "BU_TERM_STD_FULL_TERM"]
@@ -35,6 +37,9 @@ TEACHING_TERMS: Final = ["peoplesoft", "BU_FACULTY_GET"]
 
 TERM_ANSWERS: Final = "terms"
 """Kind of the notes in which answered term queries are spooled."""
+
+WORTH_A_PROCESS: Final = 1_000
+"""Persons from whom on a second process that reads their documents is sooner done than it is started."""
 
 
 def build_person_assets(partitions_def: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition | dg.AssetSpec]:
@@ -82,58 +87,44 @@ async def ask_for_persons(run: LandingRun, spool: Spool) -> Filled:
     """
     landing = run.lake.landing(POPULATION)
     snapshot = landing.require(LoadSlice(POPULATION, run.piece.load_date))
-    answered = spool.answered()
+    answered = {str(person_id) for (person_id,) in spool.answered()}
     # Whose name stood in a row that could not be read may be among those whom another source names: a document without
     # the terms of such a person would be poorer and look newer.
-    anybody = not snapshot.complete
+    ask_all_for_terms = not snapshot.complete
     members = [
         Member(
             member.id,
-            is_student=anybody or not set(STUDENTS).isdisjoint(member.named_by),
-            is_teacher=anybody or FACULTY in member.named_by,
+            is_student=not set(STUDENTS).isdisjoint(member.named_by),
+            is_teacher=FACULTY in member.named_by,
         )
         for member in population.members_of(landing, snapshot)
-        if (member.id,) not in answered
     ]
-    run.log(f"Asking for {len(members):,} people; {len(answered):,} were answered before.")
-    failed = 0
+    asked = sum(member.id not in answered for member in members)
+    run.log(f"Asking for {asked:,} people; {len(answered):,} were answered before.")
+    failed: Counter[str] = Counter()
     started = time.monotonic()
-    async with run.sources.queries(PERSON_TERMS) as queries, run.sources.persons() as persons:
-        costs = _Costs((queries.stats, persons.stats))
-        loading = load_persons(
-            members,
-            queries=queries,
-            persons=persons,
-            memory=SpooledTerms(spool.notes(TERM_ANSWERS)),
-            take=lambda document, pointer: judge(PERSON, document, pointer),
-            progress=lambda progress: run.log(told(progress)),
-        )
-        with _few_collections():
+    with Worker() if asked >= WORTH_A_PROCESS else contextlib.nullcontext() as worker:
+        async with run.sources.queries(PERSON_TERMS) as queries, run.sources.persons(worker) as persons:
+            costs = _Costs((queries.stats, persons.stats))
+            loading = load_persons(
+                members,
+                queries=queries,
+                persons=persons,
+                memory=SpooledTerms(spool.notes(TERM_ANSWERS)),
+                take=partial(judge, PERSON),
+                answered=answered,
+                ask_all_for_terms=ask_all_for_terms,
+                without_terms=run.lake.tolerances.without_terms,
+                progress=lambda progress: run.log(told(progress)),
+            )
             async with contextlib.aclosing(loading) as batches:
                 async for results in batches:
-                    failed += sum(result.outcome == "failed" for result in results)
-                    asked = Asked(list(_answers(results)), costs.since_last())
-                    await asyncio.to_thread(spool.append, asked)
+                    failed.update(result.rule for result in results if result.outcome == "failed")
+                    batch = Asked(list(_answers(results)), costs.since_last())
+                    await asyncio.to_thread(spool.append, batch)
     spool.append(Asked([], SourceAccount(duration_s=round(time.monotonic() - started, 3))))
-    run.lake.tolerances.check_failed(failed, len(members) + len(answered), f"{run.piece}")
+    run.lake.tolerances.check_failed(failed.total(), len(members), f"{run.piece}", failed)
     return Filled(named_all=snapshot.complete)
-
-
-@contextlib.contextmanager
-def _few_collections() -> Iterator[None]:
-    """Spare documents Python's search for cycles: they have none, and thousands of objects each."""
-    before = gc.get_threshold()
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *before[1:])
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*before)
-
-
-_OBJECTS_BETWEEN_COLLECTIONS: Final = 50_000
-"""Some megabytes of cycles, of which connections leave a few."""
 
 
 def _answers(results: Sequence[PersonResult]) -> Iterator[Answer]:

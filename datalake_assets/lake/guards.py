@@ -4,6 +4,7 @@ A guard compares counts and raises; it never changes anything. The defaults stan
 to pass a guard for once in `ops.guard_override` (`datalake allow`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from datalake_assets.lake.outcomes import Outcomes
@@ -26,12 +27,14 @@ class Tolerances:
         failed: Keys without a trustworthy answer, of the keys asked.
         quarantined: Documents that could not be kept, of the keys asked.
         removed: Keys removed by one load, of the keys alive before it.
+        without_terms: People whose terms PeopleSoft does not know, of those it should know some of.
         empty: Empty objects in an answer that still counts as complete, of the documents in it.
     """
 
     failed: float
     quarantined: float
     removed: float
+    without_terms: float = 0.5
     empty: float = 0.0
 
     def check_outcomes(self, outcomes: Outcomes, where: str) -> None:
@@ -50,15 +53,23 @@ class Tolerances:
                 "again; or raise LAKE_MAX_QUARANTINED_SHARE knowingly.",
             )
 
-    def check_failed(self, failed: int, asked: int, where: str) -> None:
+    def check_failed(self, failed: int, asked: int, where: str, rules: Mapping[str, int] | None = None) -> None:
         """Refuse an answer that lacks too many of the keys that were asked for.
+
+        Args:
+            failed: Keys that failed.
+            asked: Keys that were asked for.
+            where: What is loaded.
+            rules: How many failed by which rule, if that is known.
 
         Raises:
             IntolerableError: The share is beyond its tolerance.
         """
         if failed > self.failed * asked:
+            counted = ", ".join(f"{rule} {count}" for rule, count in (rules or {}).items())
             raise IntolerableError(
-                f"{failed} of {asked} keys are without a trustworthy answer; at most {self.failed:.1%} may be.",
+                f"{failed} of {asked} keys are without a trustworthy answer{f' ({counted})' if counted else ''}; "
+                f"at most {self.failed:.1%} may be.",
                 where=where,
                 todo="Look at the source, then materialise the landing partition again on its day; or raise "
                 "LAKE_MAX_FAILED_SHARE knowingly.",

@@ -172,7 +172,7 @@ class BodyStream:
             self._start = [start]
         return start
 
-    async def hold(self, most: int) -> None:
+    async def hold(self, most: int) -> bool:
         """Fetch the body before it is read, or as much of it as may be held.
 
         A reader that works long on each piece keeps the source no longer busy than the body takes on the wire. A
@@ -180,6 +180,9 @@ class BodyStream:
 
         Args:
             most: Bytes after which the rest is left on the wire.
+
+        Returns:
+            Whether nothing is left there.
         """
         size = sum(map(len, self._start))
         try:
@@ -187,9 +190,11 @@ class BodyStream:
                 self._held.append(await anext(self._pieces))
                 size += len(self._held[-1])
         except StopAsyncIteration:
-            return
+            return True
         except SourceError as failure:
             self._failure = failure
+            return True
+        return False
 
     async def _unpacked(self) -> AsyncIterator[bytes]:
         async for data in self._raw:

@@ -6,20 +6,23 @@
 
 All run at once, so that the slow person API is busy from the start, and everything waits for its consumer. A
 question that failed is no answer: a person whose terms are not known is not asked for, because a document without
-terms would look like a poorer truth. How a source is asked belongs to `peoplesoft.py` and `persons.py`; what is kept,
-and where, to the lake.
+terms would look like a poorer truth. That somebody has no terms looks like a source that finds nobody's; so such an
+answer must be given twice, and is believed at the end, if it was not given for too many. How a source is asked belongs
+to `peoplesoft.py` and `persons.py`; what is kept, and where, to the lake.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 from datalake_assets.exact_json import JsonValue, defects
 from datalake_assets.sources.errors import PermanentSourceError, SourceError
 from datalake_assets.sources.peoplesoft import PeopleSoftQueries, UnusableRow
-from datalake_assets.sources.persons import PERSON_ID, BatchAnswer, PersonRequest, Persons, Take
+from datalake_assets.sources.person_answers import PERSON_ID, Take
+from datalake_assets.sources.persons import BatchAnswer, PersonRequest, Persons
 from datalake_assets.sources.policies import PERSON_TERMS
 
 STUDENT_TERMS: Final = "BU_TERM_STD_FULL_TERM"
@@ -35,8 +38,8 @@ class Member:
 
     Attributes:
         id: The person.
-        is_student: Whether the person may have terms as a student.
-        is_teacher: Whether the person may have terms as a teacher.
+        is_student: Whether a source names the person as a student.
+        is_teacher: Whether a source names the person as a teacher.
     """
 
     id: str = field(repr=False)
@@ -78,8 +81,8 @@ class PersonResult:
         outcome: `data`, or `failed` where no trustworthy answer came.
         documents: What was made of the document that the source sent; several if it sent different ones, which
             contradict each other.
-        rule: Why it failed: `id_malformed`, `term_query_failed`, `term_row_unusable`, `batch_failed`, `source_error`
-            or `missing_record`; empty for data.
+        rule: Why it failed: `id_malformed`, `term_query_failed`, `term_row_unusable`, `terms_doubtful`,
+            `batch_failed`, `source_error` or `missing_record`; empty for data.
         reason: The same as a sentence without personal data.
         pointer: Where the answer, or the failure, came from.
     """
@@ -132,6 +135,9 @@ async def load_persons(
     persons: Persons,
     memory: TermMemory,
     take: Take,
+    answered: Container[str] = (),
+    ask_all_for_terms: bool = False,
+    without_terms: float = 0.5,
     batch_terms: int = 600,
     batch_ids: int = 100,
     queries_at_once: int = PERSON_TERMS.concurrency,
@@ -142,18 +148,22 @@ async def load_persons(
     Use it inside `contextlib.aclosing`: a consumer that stops early ends everything that is under way.
 
     Args:
-        members: The population, or what is left of it; ids of no university form fail unasked.
+        members: The population; ids of no university form fail unasked.
         queries: PeopleSoft, open.
         persons: The person API, open.
         memory: Term queries that were answered before.
         take: Makes of each document what is kept of it, as soon as it is read.
+        answered: Members who are not asked for, because their documents came before.
+        ask_all_for_terms: Whether anybody may be a student or a teacher, named as one or not.
+        without_terms: Share (0 to 1) of the students, and of the teachers, up to which it is believed that they have
+            no terms. Two of them always are.
         batch_terms: Most terms in one batch, unless one person has more.
         batch_ids: Most persons in one batch without terms.
         queries_at_once: Persons whose terms are asked for at the same time.
         progress: Told how far the load is, every 10 seconds and at its end.
 
     Yields:
-        One result per member, each exactly once.
+        One result per member who is asked for, each exactly once.
 
     Raises:
         SourceError: A source refuses everybody, e.g. the logon, or was stopped after too many failures.
@@ -165,6 +175,9 @@ async def load_persons(
         persons=persons,
         memory=memory,
         take=take,
+        answered=answered,
+        ask_all_for_terms=ask_all_for_terms,
+        without_terms=without_terms,
         batch_terms=batch_terms,
         batch_ids=batch_ids,
         queries_at_once=queries_at_once,
@@ -194,6 +207,9 @@ class _Load:
         persons: Persons,
         memory: TermMemory,
         take: Take,
+        answered: Container[str],
+        ask_all_for_terms: bool,
+        without_terms: float,
         batch_terms: int,
         batch_ids: int,
         queries_at_once: int,
@@ -201,7 +217,14 @@ class _Load:
     ) -> None:
         if len({member.id for member in members}) != len(members):
             raise ValueError("A person stands in the population twice; every person is asked for once.")
-        self._members = members
+        self._named = {
+            STUDENT_TERMS: sum(member.is_student for member in members),
+            TEACHING_TERMS: sum(member.is_teacher for member in members),
+        }
+        self._members = [member for member in members if member.id not in answered]
+        self._ask_all_for_terms = ask_all_for_terms
+        self._without_terms = without_terms
+        self._doubtful: list[tuple[Member, Terms]] = []
         self._queries = queries
         self._persons = persons
         self._memory = memory
@@ -245,7 +268,7 @@ class _Load:
         plain = [
             PersonRequest(member.id)
             for member in self._members
-            if PERSON_ID.fullmatch(member.id) and not _needs_terms(member)
+            if PERSON_ID.fullmatch(member.id) and not self._needs_terms(member)
         ]
         for batch in _groups(plain, self._batch_ids):
             await self._send(batch)
@@ -332,12 +355,13 @@ class _Load:
 
     async def _ask_for_terms(self) -> None:
         """The terms of everybody who may have some, several persons at a time."""
-        members = (member for member in self._members if PERSON_ID.fullmatch(member.id) and _needs_terms(member))
+        members = (member for member in self._members if PERSON_ID.fullmatch(member.id) and self._needs_terms(member))
         fresh: list[Terms] = []
         try:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(self._queries_at_once):
                     workers.create_task(self._ask_one_by_one(members, fresh))
+            await self._believe_or_not(fresh)
         finally:
             if fresh:
                 await self._memory.keep(fresh)
@@ -351,21 +375,65 @@ class _Load:
                 continue
             answer = await self._terms_of(member)
             self._terms_asked += 1
-            if isinstance(answer, Terms):
-                fresh.append(answer)
-                if len(fresh) >= _KEPT_AT_ONCE:
-                    kept = fresh.copy()
-                    fresh.clear()
-                    await self._memory.keep(kept)
-            await self._answered.put(answer)
+            if isinstance(answer, PersonResult):
+                await self._answered.put(answer)
+            elif self._lacking(member, answer):
+                self._doubtful.append((member, answer))
+            else:
+                await self._know(answer, fresh)
+
+    async def _know(self, answer: Terms, fresh: list[Terms]) -> None:
+        """Hand on terms that are believed, and remember them."""
+        fresh.append(answer)
+        if len(fresh) >= _KEPT_AT_ONCE:
+            kept = fresh.copy()
+            fresh.clear()
+            await self._memory.keep(kept)
+        await self._answered.put(answer)
+
+    async def _believe_or_not(self, fresh: list[Terms]) -> None:
+        """Decide, once everybody was asked, whether those without terms are few enough to be believed."""
+        lacking = Counter(
+            query
+            for member, terms in self._doubtful
+            for query in self._lacking(member, terms)
+            if (member.is_student if query == STUDENT_TERMS else member.is_teacher)
+        )
+        most = {query: max(_WITHOUT_TERMS_ALWAYS, self._without_terms * named) for query, named in self._named.items()}
+        reasons = {
+            query: f"{query} knows no terms of {lacking[query]:,} of the {named:,} people who are named for it; of "
+            f"more than {most[query]:,.0f} that is not believed."
+            for query, named in self._named.items()
+            if lacking[query] > most[query]
+        }
+        for member, terms in self._doubtful:
+            doubts = [reasons[query] for query in self._lacking(member, terms) if query in reasons]
+            if doubts:
+                await self._answered.put(_failed(member.id, "terms_doubtful", " ".join(doubts), ""))
+            else:
+                await self._know(terms, fresh)
+
+    def _needs_terms(self, member: Member) -> bool:
+        return self._ask_all_for_terms or member.is_student or member.is_teacher
+
+    def _asked_of(self, member: Member) -> tuple[str, ...]:
+        """The term queries that a member is asked for."""
+        asked = ((STUDENT_TERMS, member.is_student), (TEACHING_TERMS, member.is_teacher))
+        return tuple(query for query, is_named in asked if is_named or self._ask_all_for_terms)
+
+    def _lacking(self, member: Member, terms: Terms) -> tuple[str, ...]:
+        """The term queries that were asked for and have nothing about a member."""
+        found = {STUDENT_TERMS: terms.student, TEACHING_TERMS: terms.teaching}
+        return tuple(query for query in self._asked_of(member) if not found[query])
 
     async def _terms_of(self, member: Member) -> Terms | PersonResult:
         student: list[dict[str, JsonValue]] = []
         teaching: list[dict[str, JsonValue]] = []
+        asked = self._asked_of(member)
         try:
-            if member.is_student:
+            if STUDENT_TERMS in asked:
                 student = await self._rows(STUDENT_TERMS, "BUID", member.id)
-            if member.is_teacher:
+            if TEACHING_TERMS in asked:
                 teaching = await self._rows(TEACHING_TERMS, "EMPLID", member.id)
         except SourceError as failure:
             if failure.source_stopped:
@@ -377,6 +445,8 @@ class _Load:
 
     async def _rows(self, query: str, prompt: str, id_: str) -> list[dict[str, JsonValue]]:
         answer = await self._queries.run_query(query, {prompt: id_}, may_be_empty=True)
+        if not answer.rows:
+            answer = await self._queries.run_query(query, {prompt: id_}, may_be_empty=True)
         shape = _student_term if query == STUDENT_TERMS else _teaching_term
         rows: list[dict[str, JsonValue]] = []
         for row in answer.rows:
@@ -435,6 +505,9 @@ class _UnusableTerms(Exception):
 _KEPT_AT_ONCE: Final = 50
 """Answers of term queries that a crash may cost."""
 
+_WITHOUT_TERMS_ALWAYS: Final = 2
+"""People without terms who are believed in a population so small that shares mean nothing."""
+
 _ASKED_AGAIN_AT_ONCE: Final = 10
 """Persons missing from an answer are asked for once more, in groups so small that one of them harms few."""
 
@@ -442,10 +515,6 @@ _HEARTBEAT_S: Final = 10.0
 
 _BATCH_STATUSES: Final = frozenset({200, 400, 413, 422})
 """Statuses of permanent failures that may be due to what one batch asked for; all others concern every batch."""
-
-
-def _needs_terms(member: Member) -> bool:
-    return member.is_student or member.is_teacher
 
 
 def _malformed(member: Member) -> PersonResult:

@@ -1,42 +1,40 @@
 """Person documents by the batch, asked in two ways that give the same answer: documents by id, and what was amiss.
 
-`PersonApi` speaks to the university's own API (NDJSON), `SnapLogicPersons` to the older pipeline (a JSON array). Both
-judge the envelope line by line: what cannot be used costs itself, what was not asked for is refused, and a stream
-that breaks keeps what came before. What is kept of a document is made of it as soon as it is read, because a batch of
-parsed documents takes ten times the room of their texts. Which persons are asked, in which batches and how often, is
-for `person_load.py`; what a document means, and the removal of its sensitive keys, for the lake.
+`PersonApi` speaks to the university's own API (NDJSON), `SnapLogicPersons` to the older pipeline (a JSON array). What
+is read of their answers is in `person_answers.py`; which persons are asked, in which batches and how often, is for
+`person_load.py`; what a document means, and the removal of its sensitive keys, for the lake.
 """
 
 import json
-import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from pydantic import SecretStr
 
-from datalake_assets.exact_json import DuplicateKeys, JsonError, JsonValue, dumps_ascii, loads
+from datalake_assets.exact_json import JsonValue
 from datalake_assets.sources.bodies import BodyStream
 from datalake_assets.sources.client import SourceClient
 from datalake_assets.sources.errors import PermanentSourceError, TransientSourceError
 from datalake_assets.sources.http import DEFAULT_USER_AGENT, HttpSource, HttpStats
-from datalake_assets.sources.json_items import CutJsonError, JsonParts
 from datalake_assets.sources.kinds import JSON, NDJSON
-from datalake_assets.sources.ndjson import LONGEST_LINE_BYTES, Line, read_lines
+from datalake_assets.sources.person_answers import (
+    PERSON_ID,
+    Form,
+    Gathered,
+    Take,
+    UnusableLine,
+    gather,
+    gather_held,
+)
 from datalake_assets.sources.policies import PERSON_BATCH, RequestPolicy
-
-Take = Callable[[JsonValue, str], Any]
-"""Makes of a document, and of the pointer to where it came from, what is kept of it."""
+from datalake_assets.worker import Worker
 
 HELD_BYTES: Final = 8 * 1024 * 1024
 """How much of an answer is fetched before the first document is worked on; a batch has about 2 MB."""
-
-PERSON_ID: Final = re.compile(r"U[0-9]{8}")
-"""The university's person id."""
 
 OBJECTS: Final = ("student", "affiliate", "faculty", "employee")
 """The parts of a person that are asked for."""
@@ -64,22 +62,6 @@ class PersonRequest:
     def term_records(self) -> int:
         """How many terms are asked for; 0 asks for a document without terms."""
         return len(self.student_terms) + len(self.teaching_terms)
-
-
-@dataclass(frozen=True)
-class UnusableLine:
-    """Part of an answer that is no document of anybody.
-
-    Attributes:
-        number: The line, or the place in the array, from 1.
-        rule: `not_json`, `line_too_long`, `line_not_utf8`, `line_not_object`, `line_without_type`, `duplicate_key`,
-            `record_not_object` or `record_without_id`.
-        reason: The same as a sentence, without the content.
-    """
-
-    number: int
-    rule: str
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +130,9 @@ class Persons(Protocol):
 class _BatchSource(SourceClient):
     """What both clients share: the source behind them, and one batch from the request to the answer."""
 
-    def __init__(self, http: HttpSource) -> None:
+    def __init__(self, http: HttpSource, worker: Worker | None) -> None:
         self._http = http
+        self._worker = worker
 
     @property
     def concurrency(self) -> int:
@@ -161,7 +144,7 @@ class _BatchSource(SourceClient):
         batch: Sequence[PersonRequest],
         body: JsonValue,
         take: Take,
-        read_into: Callable[[BodyStream, "_Gathered"], Awaitable[None]],
+        form: Form,
         *,
         params: Mapping[str, str] | None = None,
         accept: tuple[str, ...] = JSON,
@@ -174,19 +157,20 @@ class _BatchSource(SourceClient):
 
         async def read(stream: BodyStream) -> BatchAnswer:
             pointer = f"{self._http.name}, {stream.shown_url}, request id {stream.request_id}-{stream.attempt}"
-            gathered = _Gathered(
+            gathered = await self._gathered(stream, form, ids, take, pointer)
+            if gathered.unreadable and not gathered.documents:
+                raise PermanentSourceError(
+                    f"The answer is not readable: {gathered.unreadable}",
+                    where=stream.where,
+                    todo="Ask the operator of the source with the request id.",
+                    status=200,
+                )
+            if gathered.failure is not None and not gathered.documents:
+                raise gathered.failure
+            answer = _answer(
+                gathered,
                 ids,
                 show=lambda said: show(said.encode("utf-8", errors="replace"), _SHOWN_CHARACTERS),
-                take=lambda document: take(document, pointer),
-            )
-            await stream.hold(HELD_BYTES)
-            try:
-                await read_into(stream, gathered)
-            except TransientSourceError:
-                if not gathered.documents:
-                    raise
-                gathered.cut = True
-            answer = gathered.answer(
                 pointer=pointer,
                 whole=stream.whole,
                 seconds=time.monotonic() - started,
@@ -213,6 +197,25 @@ class _BatchSource(SourceClient):
             "POST", params=params, json=body, key=key, accept=accept, personal=ids, read=read
         )
 
+    async def _gathered(
+        self, stream: BodyStream, form: Form, ids: tuple[str, ...], take: Take, pointer: str
+    ) -> Gathered:
+        """What is read of an answer: by the second process, if there is one and the answer is of usual size."""
+        is_all = await stream.hold(HELD_BYTES)
+        if self._worker is None or not is_all:
+            return await gather(form, stream, ids, take, pointer)
+        pieces: list[bytes] = []
+        failure: TransientSourceError | None = None
+        try:
+            async for piece in stream:
+                pieces.append(piece)
+        except TransientSourceError as error:
+            failure = error
+        is_broken = failure is not None
+        gathered = await self._worker.run(gather_held, form, pieces, ids, take, pointer, is_broken=is_broken)
+        gathered.failure = failure
+        return gathered
+
 
 class PersonApi(_BatchSource):
     """The university's person API; use it as an async context manager.
@@ -229,6 +232,7 @@ class PersonApi(_BatchSource):
         cs_env: Environment of Campus Solutions, sent as `csEnv` if the API's operator wants it.
         ca_bundle: File or folder with the only authorities trusted; the public ones if None.
         user_agent: Sent as `User-Agent`.
+        worker: Reads the answers; None: this process does.
     """
 
     def __init__(
@@ -241,6 +245,7 @@ class PersonApi(_BatchSource):
         cs_env: str | None = None,
         ca_bundle: str | Path | None = None,
         user_agent: str = DEFAULT_USER_AGENT,
+        worker: Worker | None = None,
     ) -> None:
         super().__init__(
             HttpSource(
@@ -250,7 +255,8 @@ class PersonApi(_BatchSource):
                 headers={"x-api-key": key},
                 ca_bundle=ca_bundle,
                 user_agent=user_agent,
-            )
+            ),
+            worker,
         )
         self._objects = list(objects)
         self._params = None if cs_env is None else {"csEnv": cs_env}
@@ -266,7 +272,7 @@ class PersonApi(_BatchSource):
                 body["faculty"] = {"emplid_term": teaching}
         else:
             body["buids"] = [request.id for request in batch]
-        return await self._ask(batch, body, take, _read_lines, params=self._params, accept=NDJSON)
+        return await self._ask(batch, body, take, "lines", params=self._params, accept=NDJSON)
 
 
 class SnapLogicPersons(_BatchSource):
@@ -283,6 +289,7 @@ class SnapLogicPersons(_BatchSource):
         objects: Parts of a person to ask for.
         ca_bundle: File or folder with the only authorities trusted; the public ones if None.
         user_agent: Sent as `User-Agent`.
+        worker: Reads the answers; None: this process does.
     """
 
     def __init__(
@@ -295,6 +302,7 @@ class SnapLogicPersons(_BatchSource):
         objects: Sequence[str] = OBJECTS,
         ca_bundle: str | Path | None = None,
         user_agent: str = DEFAULT_USER_AGENT,
+        worker: Worker | None = None,
     ) -> None:
         super().__init__(
             HttpSource(
@@ -304,7 +312,8 @@ class SnapLogicPersons(_BatchSource):
                 headers={"x-api-key": key},
                 ca_bundle=ca_bundle,
                 user_agent=user_agent,
-            )
+            ),
+            worker,
         )
         self._params = {"objects": f"[{','.join(map(_literal_name, objects))}]", "csEnv": cs_env}
 
@@ -312,186 +321,45 @@ class SnapLogicPersons(_BatchSource):
         """Ask for one batch; see `Persons.fetch`."""
         rows = [row for request in batch for row in _literal_rows(request)]
         asked = {"uidCarTerm": f"[{','.join(rows)}]"}
-        return await self._ask(batch, asked, take, _read_array, params=self._params)
+        return await self._ask(batch, asked, take, "array", params=self._params)
 
 
-class _Gathered:
-    """What was read of one answer so far."""
-
-    def __init__(self, asked: tuple[str, ...], *, show: Callable[[str], str], take: Callable[[JsonValue], Any]) -> None:
-        self.documents: dict[str, list[Any]] = {}
-        self.empty = 0
-        self.cut = False
-        self._asked = asked
-        self._known = frozenset(asked)
-        self._show = show
-        self._take = take
-        self._kept: dict[str, list[Callable[[], JsonValue]]] = {}
-        self._refused: dict[str, str] = {}
-        self._unusable: list[UnusableLine] = []
-        self._foreign = 0
-        self._unknown_types: Counter[str] = Counter()
-        self._complaints: list[str] = []
-
-    def unusable(self, number: int, rule: str, reason: str) -> None:
-        """Count a part of the answer that is no document of anybody."""
-        self._unusable.append(UnusableLine(number, rule, reason))
-
-    def unknown_type(self, name: str) -> None:
-        """Count a line of a type that nobody documented."""
-        self._unknown_types[self._show(name)[:_TYPE_CHARACTERS]] += 1
-
-    def error(self, said: JsonValue) -> None:
-        """An error of the source: it is about the persons that it names, or about the batch."""
-        reason = self._show(_said(said)) or "nothing more"
-        text = dumps_ascii(said).decode()
-        named = self._known.intersection(_NAMED.findall(text))
-        for id_ in named:
-            self._refused[id_] = reason
-        if not named:
-            self._complaints.append(reason)
-
-    def document(self, number: int, document: JsonValue, again: Callable[[], JsonValue]) -> None:
-        """Keep a document of a person that was asked for, once.
-
-        Args:
-            number: The line, or the place in the array.
-            document: The document.
-            again: Reads it once more, if there is another one of the person.
-        """
-        if not isinstance(document, dict):
-            self.unusable(number, "record_not_object", "The record is not an object.")
-            return
-        if not document:
-            self.empty += 1
-            return
-        id_ = document.get("personid")
-        id_ = id_.strip() if isinstance(id_, str) else None
-        if not id_:
-            self.unusable(number, "record_without_id", "The record has no personid that is a text.")
-        elif id_ not in self._known:
-            self._foreign += 1
-        else:
-            kept = self._kept.setdefault(id_, [])
-            # Compared as written: to Python, `true` and `1` would be equal.
-            if not kept or dumps_ascii(document) not in (dumps_ascii(other()) for other in kept):
-                kept.append(again)
-                self.documents.setdefault(id_, []).append(self._take(document))
-
-    def answer(self, *, pointer: str, whole: bool, seconds: float, bytes_in: int) -> BatchAnswer:
-        """The account of the answer; persons that the source refused count as refused, documents or not."""
-        documents = {id_: tuple(found) for id_, found in self.documents.items() if id_ not in self._refused}
-        is_complete = self._known <= documents.keys() | self._refused.keys()
-        return BatchAnswer(
-            asked=self._asked,
-            documents=documents,
-            refused=self._refused,
-            unusable=tuple(self._unusable),
-            empty=self.empty,
-            foreign=self._foreign,
-            unknown_types=dict(self._unknown_types),
-            complaints=tuple(self._complaints),
-            partial=not is_complete and (self.cut or not whole),
-            pointer=pointer,
-            seconds=seconds,
-            bytes_in=bytes_in,
-        )
-
-
-async def _read_lines(stream: BodyStream, gathered: _Gathered) -> None:
-    async with aclosing(read_lines(stream)) as lines:
-        async for line in lines:
-            # A last line without its end is as good as any other if it is JSON; if persons are missing, it was cut.
-            gathered.cut = not line.ended
-            _take_line(line, gathered)
-
-
-def _take_line(line: Line, gathered: _Gathered) -> None:
-    if line.rule is not None:
-        gathered.unusable(line.number, line.rule, line.reason)
-        return
-    if not line.data or line.data.isspace():
-        return  # sent to keep the connection alive
-    try:
-        value = loads(line.data)
-    except JsonError as error:
-        gathered.unusable(line.number, "not_json", error.what)
-        return
-    if not isinstance(value, dict):
-        gathered.unusable(line.number, "line_not_object", "The line is not an object.")
-    elif isinstance(value, DuplicateKeys):
-        gathered.unusable(line.number, "duplicate_key", "The line names a field twice.")
-    elif not isinstance(kind := value.get("type"), str):
-        if _said(value):
-            gathered.error(value)
-        else:
-            gathered.unusable(line.number, "line_without_type", "The line does not say of which type it is.")
-    elif kind == "record":
-        gathered.document(line.number, value.get("data"), lambda: loads(line.data)["data"])
-    elif kind == "error":
-        gathered.error(value)
-    else:
-        gathered.unknown_type(kind)
-
-
-async def _read_array(stream: BodyStream, gathered: _Gathered) -> None:
-    parts = JsonParts({(): (b"[",)}, longest=LONGEST_LINE_BYTES)
-    number = 0
-    try:
-        async for piece in stream:
-            for part in parts.feed(piece):
-                if part.kind == "value":
-                    number += 1
-                    _take_item(number, part.raw, gathered)
-        for part in parts.finish():
-            if part.kind == "value":
-                number += 1
-                _take_item(number, part.raw, gathered)
-    except CutJsonError:
-        gathered.cut = True
-    except JsonError as error:
-        if gathered.documents:
-            gathered.unusable(number + 1, "not_json", error.what)
-            gathered.cut = True
-            return
-        raise PermanentSourceError(
-            f"The answer is not readable: {error.what}",
-            where=stream.where,
-            todo="Ask the operator of the source with the request id.",
-            status=200,
-        ) from None
-
-
-def _take_item(number: int, raw: bytes | None, gathered: _Gathered) -> None:
-    if raw is None:
-        gathered.unusable(number, "line_too_long", f"The item has more than the {LONGEST_LINE_BYTES} bytes held.")
-        return
-    try:
-        value = loads(raw)
-    except JsonError as error:
-        gathered.unusable(number, "not_json", error.what)
-        return
-    if isinstance(value, dict) and "personid" not in value and _said(value):
-        gathered.error(value)
-    else:
-        gathered.document(number, value, lambda: loads(raw))
+def _answer(
+    gathered: Gathered,
+    asked: tuple[str, ...],
+    *,
+    show: Callable[[str], str],
+    pointer: str,
+    whole: bool,
+    seconds: float,
+    bytes_in: int,
+) -> BatchAnswer:
+    """The account of an answer; persons that the source refused count as refused, documents or not."""
+    documents = {id_: tuple(found) for id_, found in gathered.documents.items() if id_ not in gathered.refused}
+    refused = {id_: show(said) or _SILENCE for id_, said in gathered.refused.items()}
+    unknown_types: Counter[str] = Counter()
+    for name, count in gathered.unknown_types.items():
+        unknown_types[show(name)[:_TYPE_CHARACTERS]] += count
+    is_cut = gathered.cut or gathered.failure is not None
+    return BatchAnswer(
+        asked=asked,
+        documents=documents,
+        refused=refused,
+        unusable=tuple(gathered.unusable),
+        empty=gathered.empty,
+        foreign=gathered.foreign,
+        unknown_types=unknown_types,
+        complaints=tuple(show(said) or _SILENCE for said in gathered.complaints),
+        partial=not set(asked) <= documents.keys() | refused.keys() and (is_cut or not whole),
+        pointer=pointer,
+        seconds=seconds,
+        bytes_in=bytes_in,
+    )
 
 
 _SHOWN_CHARACTERS: Final = 200
 _TYPE_CHARACTERS: Final = 40
-_NAMED: Final = re.compile(rf"\b{PERSON_ID.pattern}\b")
-_SPEAKING: Final = ("message", "error", "reason", "detail", "resolution")
-"""Members in which gateways and pipelines say what is wrong."""
-
-
-def _said(value: JsonValue) -> str:
-    """What an error says, at the top or one level down."""
-    if not isinstance(value, dict):
-        return ""
-    inner = [value, *(value[name] for name in ("error", "data") if isinstance(value.get(name), dict))]
-    return "; ".join(
-        said for part in inner for name in _SPEAKING if isinstance(said := part.get(name), str) and said.strip()
-    )
+_SILENCE: Final = "nothing more"
 
 
 def _literal_name(name: str) -> str:

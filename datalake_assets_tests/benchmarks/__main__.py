@@ -15,6 +15,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from datalake_assets_tests.benchmarks.extraction import extraction, extraction_memory
 from datalake_assets_tests.benchmarks.history import history
 from datalake_assets_tests.benchmarks.loads import backfill, first_load, reloads
 from datalake_assets_tests.benchmarks.measure import Figure, Kind, Plan, missed
@@ -26,6 +27,8 @@ CASES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "reloads": reloads,
     "backfill": backfill,
     "memory": memory,
+    "extraction": extraction,
+    "extraction_memory": extraction_memory,
     "orchestration": orchestration,
     "history": history,
 }

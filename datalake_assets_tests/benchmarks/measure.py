@@ -6,11 +6,16 @@ this one.
 """
 
 import statistics
+import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
+
+_PAUSE_S: Final = 0.02
+_STATUS: Final = Path("/proc/self/status")
 
 Say = Callable[[str], None]
 
@@ -118,3 +123,40 @@ def in_turns(rounds: int, *works: Callable[[int], float]) -> list[tuple[float, .
 def missed(figures: Iterable[Figure]) -> list[Figure]:
     """Those that are beyond their limits."""
     return [figure for figure in figures if not figure.is_met]
+
+
+def can_watch_memory(say: Say) -> bool:
+    """Whether the system tells the memory of processes; says so if it does not."""
+    if not _STATUS.exists():
+        say(f"{_STATUS} is not there: memory cannot be measured on this system.")
+    return _STATUS.exists()
+
+
+def watched_peak_mib(process: "subprocess.Popen[Any]") -> float:
+    """Most memory that a process has had when it ended, and those that it started: the sum of their peaks."""
+    peaks: dict[int, int] = {}
+    while process.poll() is None:
+        for pid in _family(process.pid):
+            peaks[pid] = max(peaks.get(pid, 0), _peak_kib(pid))
+        time.sleep(_PAUSE_S)
+    return sum(peaks.values()) / 1024
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found = children.read_text().split()
+        except OSError:  # it has just ended
+            continue
+        for child in found:
+            yield from _family(int(child))
+
+
+def _peak_kib(pid: int) -> int:
+    """What the kernel notes of a process: unlike `ru_maxrss`, without what its parent had before it started it."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:  # it has just ended
+        return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)

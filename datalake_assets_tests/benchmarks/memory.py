@@ -9,7 +9,6 @@ import dataclasses
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -19,20 +18,17 @@ from pydantic import SecretStr
 
 from datalake_assets.storage.postgres import PostgresAddress
 from datalake_assets_tests.benchmarks.documents import Documents
-from datalake_assets_tests.benchmarks.measure import Figure, Kind, Plan
+from datalake_assets_tests.benchmarks.measure import Figure, Kind, Plan, can_watch_memory, watched_peak_mib
 from datalake_assets_tests.benchmarks.sites import Site, loading, site
 
 FEW: Final = 10_000
 LIMIT_MIB: Final = 600.0
 LIMIT_GROWTH: Final = 1.2
-_PAUSE_S: Final = 0.02
-_STATUS: Final = Path("/proc/self/status")
 
 
 def memory(plan: Plan) -> Iterator[Figure]:
     """Peak of a first load and of one that finds nothing new, beside the same with fewer documents."""
-    if not _STATUS.exists():
-        plan.say(f"{_STATUS} is not there: memory cannot be measured on this system.")
+    if not can_watch_memory(plan.say):
         return
     few = min(FEW, plan.documents // 2)
     peaks: dict[int, list[tuple[float, float]]] = {few: [], plan.documents: []}
@@ -67,33 +63,9 @@ def _peak_mib(place: Site, lake: PostgresAddress, number: int) -> float:
         asked.write(orjson.dumps(told))
         asked.seek(0)
         process = subprocess.Popen([sys.executable, "-m", __spec__.name], stdin=asked)
-    peaks: dict[int, int] = {}
-    while process.poll() is None:
-        for pid in _family(process.pid):
-            peaks[pid] = max(peaks.get(pid, 0), _peak_kib(pid))
-        time.sleep(_PAUSE_S)
+    peak = watched_peak_mib(process)
     assert process.returncode == 0, f"The load of day {number} ended with {process.returncode}."
-    return sum(peaks.values()) / 1024
-
-
-def _family(pid: int) -> Iterator[int]:
-    yield pid
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found = children.read_text().split()
-        except OSError:  # it has just ended
-            continue
-        for child in found:
-            yield from _family(int(child))
-
-
-def _peak_kib(pid: int) -> int:
-    """What the kernel notes of a process: unlike `ru_maxrss`, without what its parent had before it started it."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:  # it has just ended
-        return 0
-    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+    return peak
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
 import json
 import socket
 import stat
+import statistics
 import subprocess
 import sys
 import time
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,6 +25,21 @@ def refused(*arguments: str) -> str:
     assert (result.returncode, result.stdout) == (2, "")
     assert "Traceback" not in result.stderr
     return result.stderr
+
+
+def test_no_answer_waits_for_the_acknowledgement_of_its_own_head() -> None:
+    """40 ms a question, which would be most of what a load of people takes."""
+    with running_simulator(day="2026-11-20") as simulator:
+        address = urlsplit(simulator.base_url)
+        connection = HTTPConnection(address.hostname or "", address.port)
+        seconds = []
+        for _ in range(21):
+            started = time.perf_counter()
+            connection.request("GET", "/nowhere")
+            connection.getresponse().read()
+            seconds.append(time.perf_counter() - started)
+        connection.close()
+    assert statistics.median(seconds) < 0.03
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104 - refused, which is the point

@@ -48,6 +48,7 @@ class World:
         terms: Rows of term queries, by id; everybody else has none.
         teaching: Rows of faculty queries, by id.
         bad_terms: What is answered instead to the query about a person.
+        unheard: Persons whose first query is answered as if they had no terms.
         bad_batch: What is answered instead to a batch of ids; None for a good answer.
         unknown: Persons of whom the API says nothing.
     """
@@ -55,6 +56,7 @@ class World:
     terms: dict[str, Rows] = field(default_factory=dict)
     teaching: dict[str, Rows] = field(default_factory=dict)
     bad_terms: dict[str, Reply] = field(default_factory=dict)
+    unheard: set[str] = field(default_factory=set)
     bad_batch: Callable[[list[str], int], Reply | None] = lambda ids, attempt: None
     unknown: set[str] = field(default_factory=set)
     query_s: float = 0
@@ -81,6 +83,9 @@ class World:
             await self.bad_terms[id_](request, wire)
             return
         rows = (self.terms if body["query_name"] == "BU_TERM_STD_FULL_TERM" else self.teaching).get(id_, [])
+        if id_ in self.unheard:
+            self.unheard.remove(id_)
+            rows = []
         numbered = [{"attr:rownumber": number, **row} for number, row in enumerate(rows, start=1)]
         await answer({"data": numbered})(request, wire)
 
@@ -184,7 +189,7 @@ async def test_terms_go_from_the_queries_to_the_batch_as_the_api_wants_them() ->
     both = Member(person(1), True, True)
     results = await load(world, [both, Member(person(2), False, True)])
     assert failed(results) == {}
-    assert sorted(world.asked_terms) == [person(1), person(1), person(2)]
+    assert sorted(world.asked_terms) == [person(1)] * 3 + [person(2)], "an empty answer is asked for twice"
     student = [
         {"buid": person(1), "acad_career": "UGRD", "strm": strm, "units": n} for strm, n in (("2258", 4), ("2261", 0))
     ]
@@ -200,6 +205,67 @@ async def test_a_confirmed_empty_answer_means_no_terms() -> None:
     assert failed(results) == {}
     assert sorted(world.asked_batches) == [[person(1)], [person(2)], [person(3)]]
     assert [sorted(body)[0] for body in world.bodies].count("buids") == 2
+
+
+async def test_terms_that_were_not_found_at_first_are_not_lost() -> None:
+    """Invariant 2: PeopleSoft answers alike whether somebody has no terms or it found none."""
+    world = world_of_students(*range(20), unheard={person(number) for number in range(20)})
+    assert failed(await load(world, students(*range(20)))) == {}
+    assert [sorted(body)[-1] for body in world.bodies] == ["student"], "the one batch has everybody's terms"
+
+
+@pytest.mark.parametrize("without", [5, 6])
+async def test_too_many_without_terms_are_not_believed(without: int) -> None:
+    """Invariant 2: a source that has lost its terms looks like people who have none."""
+    world = world_of_students(*range(20 - without))
+    memory = Memory()
+    results = await load(world, students(*range(20)), without_terms=0.25, memory=memory)
+    lacking = {person(number) for number in range(20 - without, 20)}
+    if without == 5:
+        assert failed(results) == {}
+        assert memory.known.keys() == results.keys()
+        return
+    assert failed(results) == dict.fromkeys(lacking, "terms_doubtful")
+    assert not lacking.intersection(id_ for batch in world.asked_batches for id_ in batch)
+    assert memory.known.keys() == results.keys() - lacking, "what is not believed is asked for again"
+    assert results[person(19)].reason == (
+        "BU_TERM_STD_FULL_TERM knows no terms of 6 of the 20 people who are named for it; of more than 5 that is not "
+        "believed."
+    )
+
+
+async def test_whether_people_without_terms_are_believed_does_not_depend_on_how_many_are_left() -> None:
+    world = world_of_students(*range(17))
+    answered = {person(number) for number in range(17)}
+    async with sources(world) as (queries, persons, _):
+        loading = load_persons(
+            students(*range(20)),
+            queries=queries,
+            persons=persons,
+            memory=Memory(),
+            take=unchanged,
+            answered=answered,
+            without_terms=0.25,
+        )
+        results = [result async for group in loading for result in group]
+    assert {result.id: result.rule for result in results} == dict.fromkeys(map(person, range(17, 20)), "")
+
+
+async def test_doubts_about_students_are_none_about_teachers() -> None:
+    world = world_of_students(*range(20))
+    teachers = [Member(person(number), False, True) for number in range(30, 33)]
+    results = await load(world, [*students(*range(20)), *teachers])
+    assert failed(results) == dict.fromkeys(map(person, range(30, 33)), "terms_doubtful")
+
+
+async def test_where_anybody_may_be_a_student_only_those_who_are_named_show_that_terms_are_lacking() -> None:
+    world = world_of_students(1, 2, 3)
+    results = await load(world, [*students(1, 2, 3), *plain(*range(10, 40))], ask_all_for_terms=True)
+    assert failed(results) == {}
+    assert set(world.asked_terms) == set(results)
+    world = World()
+    results = await load(world, [*students(1, 2, 3), *plain(*range(10, 40))], ask_all_for_terms=True)
+    assert failed(results) == dict.fromkeys(results, "terms_doubtful")
 
 
 async def test_nobody_to_ask_for_is_no_work() -> None:

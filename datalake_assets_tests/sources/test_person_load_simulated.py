@@ -38,7 +38,7 @@ def documents(simulator: SimulatorControl) -> dict[str, Any]:
 async def load(
     simulator: SimulatorControl, documents: dict[str, Any], flavour: str = "ndjson"
 ) -> tuple[dict[str, PersonResult], LoadProgress]:
-    members = [Member(id_, "studentInfo" in document, True) for id_, document in documents.items()]
+    members = [Member(id_, "studentInfo" in document, False) for id_, document in documents.items()]
     variables = simulator.environment(person=flavour)
     policy = replace(PERSON_BATCH, **QUICK)
     persons = (
@@ -63,6 +63,7 @@ async def load(
             persons=persons,
             memory=Memory(),
             take=lambda document, pointer: document,
+            ask_all_for_terms=True,
             batch_ids=20,
             batch_terms=60,
             progress=told.append,

@@ -2,7 +2,7 @@ import asyncio
 import json
 import logging
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -11,9 +11,11 @@ import pytest
 from pydantic import SecretStr
 
 from datalake_assets.exact_json import DuplicateKeys, JsonValue, defects
+from datalake_assets.sources import persons as persons_module
 from datalake_assets.sources.errors import PermanentSourceError, SourceError, TransientSourceError
 from datalake_assets.sources.persons import BatchAnswer, PersonApi, PersonRequest, SnapLogicPersons
 from datalake_assets.sources.policies import PERSON_BATCH
+from datalake_assets.worker import Worker
 from datalake_assets_tests.sources.fault_server import (
     FaultServer,
     Reply,
@@ -41,7 +43,8 @@ def person_api(server: FaultServer, **more: Any) -> PersonApi:
 
 
 def snaplogic(server: FaultServer, **more: Any) -> SnapLogicPersons:
-    return SnapLogicPersons(f"{server.url}/snaplogic/person", SecretStr(KEY), cs_env="ptst", policy=FAST, **more)
+    url = f"{server.url}/snaplogic/person"
+    return SnapLogicPersons(url, SecretStr(KEY), cs_env="ptst", **{"policy": FAST, **more})
 
 
 def requests(*ids: str) -> list[PersonRequest]:
@@ -332,6 +335,55 @@ async def test_a_stream_that_breaks_keeps_what_came_before(how: str) -> None:
 async def test_a_stream_that_breaks_before_the_first_document_is_asked_again(how: str) -> None:
     got, asked = await fetch(breaking_streams(line(type="metadata"))[how], ndjson(record(A)), batch=requests(A))
     assert (set(got.documents), got.partial, len(asked)) == ({A}, False, 2)
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    with Worker() as started:
+        yield started
+
+
+@pytest.mark.parametrize("held", [persons_module.HELD_BYTES, 100], ids=["held", "too long to be held"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(ndjson(record(A), record(B, x=1), record(B, x=True), record(B, x=1)), id="documents"),
+        pytest.param(ndjson(record(A), *(bad + b"\n" for bad, _ in UNUSABLE_LINES), record(B)), id="unusable"),
+        pytest.param(ndjson(record(STRANGER), line(type="record", data={}), line(type="x" * 300)), id="counted"),
+        pytest.param(ndjson(line(type="error", message=f"no {B}"), line(detail=f"{STRANGER}"), record(A)), id="errors"),
+        *(pytest.param(reply, id=how) for how, reply in breaking_streams(record(A) + record(B)).items()),
+    ],
+)
+async def test_what_a_second_process_reads_is_what_this_one_reads(
+    monkeypatch: pytest.MonkeyPatch, worker: Worker, reply: Reply, held: int
+) -> None:
+    monkeypatch.setattr(persons_module, "HELD_BYTES", held)
+    here, _ = await fetch(reply)
+    there, _ = await fetch(reply, client=lambda server: person_api(server, worker=worker))
+    told = [
+        {name: repr(value) for name, value in vars(got).items() if name not in {"pointer", "seconds"}}
+        for got in (here, there)
+    ]
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    ("client", "reply"),
+    [
+        *(pytest.param(snaplogic, answer(body), id=body.decode()) for body in (b"[", b"[{},", b"[{}}")),
+        *(pytest.param(person_api, reply, id=how) for how, reply in breaking_streams(line(type="metadata")).items()),
+    ],
+)
+async def test_a_second_process_tells_why_an_answer_cannot_be_read(
+    worker: Worker, client: Callable[..., PersonApi | SnapLogicPersons], reply: Reply
+) -> None:
+    told = []
+    for reader in (None, worker):
+        async with serving(reply, reply) as server, client(server, worker=reader) as persons:
+            with pytest.raises(SourceError) as caught:
+                await persons.fetch(requests(A), unchanged)
+        told.append((type(caught.value), caught.value.what))
+    assert told[0] == told[1]
 
 
 async def test_an_early_end_that_looks_clean_leaves_persons_missing() -> None:

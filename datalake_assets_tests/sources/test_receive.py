@@ -178,6 +178,72 @@ async def test_a_reader_that_never_ends_is_cancelled() -> None:
         assert time.monotonic() - started < 4
 
 
+async def test_a_reader_that_works_on_a_held_body_does_not_keep_the_source_waiting() -> None:
+    """What is done with an answer costs the source nothing: the next question goes out as soon as the body is here."""
+    one_at_a_time, asked = replace(FAST, concurrency=1), asyncio.Event()
+
+    async def second(request: Request, wire: Wire) -> None:
+        asked.set()
+        await answer([2])(request, wire)
+
+    async def read(stream: BodyStream) -> bytes:
+        assert await stream.hold(MiB)
+        if stream.request_id not in seen:
+            seen.append(stream.request_id)
+            if len(seen) == 1:
+                await asyncio.wait_for(asked.wait(), 2)
+        return b"".join([piece async for piece in stream])
+
+    seen: list[str] = []
+    async with serving(chunks(b"[1", b",1", b"]"), second) as server, source(server, one_at_a_time) as http:
+        both = [http.receive("GET", key="a test", read=read) for _ in range(2)]
+        assert sorted(await asyncio.gather(*both)) == [b"[1,1]", b"[2]"]
+    assert [request.connection for request in server.requests] == [1, 1]
+
+
+async def test_a_reader_that_works_on_a_body_on_the_wire_keeps_its_turn() -> None:
+    one_at_a_time = replace(FAST, concurrency=1)
+
+    async def read(stream: BodyStream) -> bytes:
+        first = await anext(stream)
+        await asyncio.sleep(0.05)
+        assert len(server.requests) == 1 or first == b"[2]"
+        return first + b"".join([piece async for piece in stream])
+
+    async with serving(answer([1]), answer([2])) as server, source(server, one_at_a_time) as http:
+        both = [http.receive("GET", key="a test", read=read) for _ in range(2)]
+        assert await asyncio.gather(*both) == [b"[1]", b"[2]"]
+
+
+async def test_no_more_of_a_body_is_held_than_was_asked_for() -> None:
+    go_on = asyncio.Event()
+
+    async def slowly(_: Request, wire: Wire) -> None:
+        await wire.send(head(headers={"Content-Length": "7"}) + b"[1,2")
+        await go_on.wait()
+        await wire.send(b",3]")
+
+    async def read(stream: BodyStream) -> bytes:
+        assert not await stream.hold(4)
+        assert not stream.whole
+        go_on.set()
+        return b"".join([piece async for piece in stream])
+
+    async with serving(slowly) as server, source(server) as http:
+        assert await http.receive("GET", key="a test", read=read) == b"[1,2,3]"
+
+
+async def test_a_failure_met_while_a_body_is_held_is_told_behind_what_came_before_it() -> None:
+    async def read(stream: BodyStream) -> list[bytes]:
+        assert await stream.hold(MiB)
+        pieces, failure = await until_it_breaks(stream)
+        assert "ended before the whole answer" in failure
+        return pieces
+
+    async with serving(length_lie(b"[1,", 90)) as server, source(server) as http:
+        assert await http.receive("GET", key="a test", read=read) == [b"[1,"]
+
+
 async def test_a_body_that_is_not_read_to_its_end_closes_its_connection() -> None:
     """Its bytes would be taken for the beginning of the next answer."""
 

@@ -46,6 +46,16 @@ def test_a_known_secret_is_hidden_in_every_form(shown: str) -> None:
     assert cleaned.replace('"', "").replace("'", "") == f"before {HIDDEN} after"
 
 
+@pytest.mark.parametrize("secret", ["Canary-Secret", "canary-secret", "Schlüssel"])
+@pytest.mark.parametrize("around", ["{}", "é {}"])
+def test_a_known_secret_is_hidden_whatever_its_case(secret: str, around: str) -> None:
+    redactor = Redactor(["another one"]).knowing([secret])
+    for shown in (secret, secret.upper(), secret.lower()):
+        assert redactor.text(around.format(shown)) == around.format(HIDDEN)
+    assert redactor.text(around.format("nothing")) == around.format("nothing")
+    assert redactor.text(around.format(secret.replace("s", "\u017f"))) == around.format(HIDDEN), "a long s is an s"
+
+
 @pytest.mark.parametrize(
     ("text", "cleaned"),
     [

@@ -26,6 +26,28 @@ async def test_a_source_that_throttles_is_asked_half_as_much_at_once() -> None:
     assert most == [4]
 
 
+async def test_slots_that_are_held_have_numbers_of_their_own_and_the_last_one_given_back_is_given_first() -> None:
+    """Each number has a connection: those that are in use stay warm."""
+    slots = Slots(3)
+    async with slots.slot() as first, slots.slot() as second:
+        assert len({first.number, second.number} & {0, 1, 2}) == 2
+        second.give_back()
+        async with slots.slot() as third:
+            assert third.number == second.number
+    async with slots.slot(), slots.slot(), slots.slot():
+        pass
+
+
+async def test_a_slot_given_back_early_is_given_back_once() -> None:
+    slots = Slots(1)
+    async with slots.slot() as slot:
+        slot.give_back()
+        slot.give_back()
+    most, under_way = [0], [0]
+    await asyncio.gather(*[hold(slots, most, under_way) for _ in range(5)])
+    assert most == [1]
+
+
 async def test_refusals_of_one_moment_count_once() -> None:
     """Ten answers 429 to ten requests of one moment say one thing, not 1 / 1024."""
     slots = Slots(8)

@@ -95,6 +95,11 @@ class Entity:
         return TableName(f"{self.name}_curated", f"{self.table}_by_service")
 
     @property
+    def touched(self) -> TableName:
+        """Keys that a layer above the history has to look at, by layer."""
+        return TableName("ops", f"{self.name}_touched")
+
+    @property
     def known_paths(self) -> frozenset[str]:
         """Paths that documents are known to have, as services write them; empty where any path may occur."""
         columns = (*self.key, *self.columns)

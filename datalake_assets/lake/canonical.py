@@ -1,4 +1,4 @@
-"""The canonical form of a document, and its digest: when two documents count as equal.
+"""The canonical form of a document, and its digest: when two documents, and two sets of rows, count as equal.
 
 Objects are compared without order of members; arrays without order of elements (sources shuffle them between
 calls), except the paths an entity names; numbers by value; `null`, `{}`, `[]`, `""` and absence all differ.
@@ -6,7 +6,7 @@ This is a form of our own, not RFC 8785. What is removed from a document before 
 here (see `documents.py`).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from decimal import Decimal
 from functools import lru_cache
 from hashlib import blake2b
@@ -40,6 +40,25 @@ def canonical(document: JsonValue, ordered: Collection[tuple[str, ...]] = ()) ->
     """
     return _text(_normal(document, frozenset(ordered), ()))
 
+
+class ContentHash:
+    """A hash of rows that does not depend on their order: the sum of the BLAKE2b of each, 32 bytes."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+
+    def add(self, rows: Iterable[tuple[object, ...]]) -> None:
+        """Add rows of texts, integers, bytes and None."""
+        self._sum += sum(
+            int.from_bytes(blake2b(repr(row).encode(), digest_size=_CONTENT_BYTES).digest()) for row in rows
+        )
+
+    def hexdigest(self) -> str:
+        """The hash of all rows so far, as 64 hexadecimal digits."""
+        return f"{self._sum % (1 << 8 * _CONTENT_BYTES):0{2 * _CONTENT_BYTES}x}"
+
+
+_CONTENT_BYTES: Final = 32
 
 _AS_IT_IS: Final = frozenset({str, int, bool, type(None)})
 """What most values are; a set of types is asked in a third of the time that a call takes."""

@@ -2,17 +2,17 @@
 
 A row follows from the document at the key's last change point and from the service's definition, and from
 nothing else. For every key `ops.<entity>_filtered` remembers the state that its rows were filtered from, and
-`ops.service_version` the definitions, both written in the transaction that writes the rows: only keys whose state
-differs are read, and a changed definition rebuilds that service. Definitions are in `services.py`, the filter is
-in `views.py`.
+`ops.service_version` the definitions, both written in the transaction that writes the rows. Loads of the current table
+tell which keys they touched, and those of them whose state differs are read; where the table does not hold as many rows
+as the last load left, all keys are compared. A changed definition rebuilds that service. Definitions are in
+`services.py`, the filter is in `views.py`.
 """
 
 import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from datetime import time as time_of_day
@@ -27,9 +27,10 @@ from datalake_assets.keys import TableName
 from datalake_assets.lake.ledger import Ledger, Receipt
 from datalake_assets.lake.services import Service
 from datalake_assets.lake.slices import LoadError, LoadSlice
-from datalake_assets.lake.views import Views
+from datalake_assets.lake.views import seen_by
 from datalake_assets.statements import has_statement, statement
 from datalake_assets.storage.postgres import copy_records, lock_slice, scrubbing
+from datalake_assets.worker import Worker
 
 COPY_DEADLINE_S = 600.0
 _PORTION_ROWS: Final = 1_000
@@ -75,15 +76,18 @@ async def load_curated(
         await partitions.add_missing()
         async with connection.transaction():
             await partitions.announce_removal()
+            # Keys that a load of the current table touched meanwhile would be forgotten with those that are done.
+            await lock_slice(connection, str(entity.xform), piece.scope_text)
             await lock_slice(connection, asset, piece.scope_text)
-            load = _CuratedLoad(connection, piece, services, run_id)
-            counts = await load.load()
+            count = statement("layers/count_with_scope.sql", table=entity.curated, scope=entity.scope)
+            rows = await connection.fetchrow(count, *piece.scope)
+            whole = rows["in_scope"] != await ledger.fingerprint(connection, asset, piece.scope_text)
+            counts = await _CuratedLoad(connection, piece, services, run_id, whole=whole).load()
             counts.removed += await partitions.remove_unknown()
             if has_statement(after := f"{entity.curated.path}/after_write.sql"):
                 await connection.execute(statement(after))
-            rows = await connection.fetchrow(
-                statement("layers/count_with_scope.sql", table=entity.curated, scope=entity.scope), *piece.scope
-            )
+            if counts.new or counts.changed or counts.removed:
+                rows = await connection.fetchrow(count, *piece.scope)
             receipt = Receipt(
                 asset=asset,
                 partition=piece.partition,
@@ -98,6 +102,7 @@ async def load_curated(
                 duration_s=round(time.monotonic() - started, 3),
             )
             await ledger.write(connection, receipt, attempt)
+            await ledger.remember(connection, asset, piece.scope_text, rows["in_scope"])
     return receipt
 
 
@@ -142,19 +147,27 @@ class _CuratedLoad:
     """One load of one scope, inside its transaction."""
 
     def __init__(
-        self, connection: asyncpg.Connection, piece: LoadSlice, services: Sequence[Service], run_id: str
+        self,
+        connection: asyncpg.Connection,
+        piece: LoadSlice,
+        services: Sequence[Service],
+        run_id: str,
+        *,
+        whole: bool,
     ) -> None:
         entity = piece.entity
+        self._whole = whole
         self._connection = connection
         self._piece = piece
         self._services = services
         self._run_id = run_id
-        self._key_paths = [column.path for column in entity.key]
+        self._key_paths = frozenset(column.path for column in entity.key)
         self._names: dict[str, Any] = {
             "raw": entity.raw,
             "xform": entity.xform,
             "curated": entity.curated,
             "marks": filtered_marks(entity),
+            "touched": entity.touched,
             "key_names": entity.key_names,
             "key": entity.key,
             "columns": entity.columns,
@@ -168,17 +181,24 @@ class _CuratedLoad:
     async def load(self) -> _Counts:
         """Make the rows of every service right, and remember what they were made from."""
         piece = self._piece
-        await self._execute("stage")
         versions = {
             row["service"]: row["version"]
             for row in await self._connection.fetch(self._sql("versions"), piece.entity.name, piece.scope_text)
         }
         changed = [service for service in self._services if versions.get(service.name) != service.version]
         plain = [service for service in self._services if service.select is None]
-        await self._load_plain(plain, [service for service in plain if service in changed])
-        for service in self._services:
-            if service.select is not None:
-                await self._load_selected(service, rebuild=service in changed)
+        selected = [service for service in self._services if service.select is not None]
+        untouched = await self._connection.fetchval(
+            statement("layers/is_untouched.sql", **self._names), "curated", *piece.scope
+        )
+        look = self._whole or not untouched or any(service in changed for service in plain)
+        if look or selected:
+            await self._execute("stage")
+        if look:
+            await self._load_plain(plain, [service for service in plain if service in changed])
+            await self._execute("forget_touched", *piece.scope)
+        for service in selected:
+            await self._load_selected(service, rebuild=service in changed)
         for service in changed:
             await self._execute(
                 "write_version",
@@ -198,13 +218,13 @@ class _CuratedLoad:
         kept_names = [service.name for service in services if service not in rebuilt]
         if rebuilt:
             self._counts.removed += await self._connection.fetchval(self._sql("remove_unknown"), rebuilt_names, *scope)
-        every, some = Views(services, self._key_paths), Views(rebuilt, self._key_paths)
         # Whatever is seen is new then, and a column that is worked out of documents is left to the server.
         is_new = all(not column.path for column in self._piece.entity.columns) and await self._connection.fetchval(
             self._sql("is_empty"), *scope
         )
-        cursor = await self._connection.cursor(self._sql("documents"), bool(rebuilt), *scope)
-        filtered = self._filtered(cursor, lambda state: every if state.stale else some)
+        documents = self._sql("documents", whole=self._whole or bool(rebuilt))
+        cursor = await self._connection.cursor(documents, bool(rebuilt), *scope)
+        filtered = self._filtered(cursor, tuple(services), tuple(rebuilt))
         async with contextlib.aclosing(filtered) as portions:
             async for portion, rows in portions:
                 await self._stage(portion)
@@ -224,39 +244,56 @@ class _CuratedLoad:
 
     async def _load_selected(self, service: Service, *, rebuild: bool) -> None:
         entity = self._piece.entity
-        views = Views([service], self._key_paths)
         selected = await _select(self._connection, self._piece, service)
         columns = [[row[name] for row in selected] for name in (*entity.key_names, "load_date")]
         cursor = await self._connection.cursor(self._sql("selected_documents"), *columns)
         await self._execute("clear_stage")
-        async with contextlib.aclosing(self._filtered(cursor, lambda _: views)) as portions:
+        async with contextlib.aclosing(self._filtered(cursor, (service,), (service,))) as portions:
             async for _, rows in portions:
                 await self._copy_filtered(rows)
         self._counts.add_gone(await self._connection.fetchrow(self._sql("remove_selected"), service.name, rebuild))
         self._counts.new += await self._write()
 
     async def _filtered(
-        self, cursor: Any, views_for: Callable[[_State], Views]
+        self, cursor: Any, every: tuple[Service, ...], some: tuple[Service, ...]
     ) -> AsyncGenerator[tuple[list[_State], list[_Row]]]:
-        """Portions of keys and what is seen of them; one is filtered in a thread while another is written."""
+        """Portions of keys and what is seen of them, by some services only if the state was filtered before.
 
-        def rows_of(portion: list[_State]) -> list[_Row]:
-            return [
-                (name, *state.key, state.load_date, state.digest, seen)
-                for state in portion
-                if state.document is not None
-                for name, seen in views_for(state).of(state.document)
-            ]
+        One portion is filtered while another is written, by a second process where there is more than one.
+        """
+        with contextlib.ExitStack() as stack:
+            worker: Worker | None = None
 
-        with ThreadPoolExecutor(1, "filter") as thread:
-            ahead: deque[tuple[list[_State], Future[list[_Row]]]] = deque()
-            async for portion in _portions(cursor, self._piece.entity.key_names):
-                ahead.append((portion, thread.submit(rows_of, portion)))
-                if len(ahead) > 1:
+            async def rows_of(portion: list[_State]) -> list[_Row]:
+                rows: list[_Row] = []
+                for services, is_stale in ((every, True), (some, False)):
+                    found = [(state, state.document) for state in portion if state.stale == is_stale and state.document]
+                    if services and found:
+                        work = services, self._key_paths, [document for _, document in found]
+                        seen = await (worker.run(seen_by, *work) if worker else asyncio.to_thread(seen_by, *work))
+                        rows += (
+                            (name, *state.key, state.load_date, state.digest, document)
+                            for (state, _), documents in zip(found, seen, strict=True)
+                            for name, document in documents
+                        )
+                return rows
+
+            ahead: deque[tuple[list[_State], asyncio.Task[list[_Row]]]] = deque()
+            try:
+                async for portion in _portions(cursor, self._piece.entity.key_names):
+                    if worker is None and len(portion) == _PORTION_ROWS:
+                        worker = stack.enter_context(Worker())
+                    ahead.append((portion, asyncio.create_task(rows_of(portion))))
+                    if len(ahead) > 1:
+                        done, rows = ahead.popleft()
+                        yield done, await rows
+                while ahead:
                     done, rows = ahead.popleft()
-                    yield done, await asyncio.wrap_future(rows)
-            for done, rows in ahead:
-                yield done, await asyncio.wrap_future(rows)
+                    yield done, await rows
+            finally:
+                for _, rows in ahead:
+                    rows.cancel()
+                await asyncio.gather(*(rows for _, rows in ahead), return_exceptions=True)
 
     async def _stage(self, portion: list[_State]) -> None:
         await self._execute("clear_stage")

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from datalake_assets.clock import Clock
 from datalake_assets.entities import Entity
+from datalake_assets.lake.canonical import ContentHash
 from datalake_assets.lake.documents import Answer, Key, repeated_keys, settle_duplicates
 from datalake_assets.lake.ledger import Receipt
 from datalake_assets.lake.outcomes import Outcome, Outcomes
@@ -66,6 +67,7 @@ class Snapshot:
         named_all: The source proved that it named every key there is.
         complete: It did, and every document tells its key, so that a key the snapshot lacks is gone.
         source: What it took to get the answer.
+        content: Hash of keys, outcomes and digests, whatever their order; None for a snapshot of an earlier version.
     """
 
     slice: LoadSlice
@@ -74,6 +76,7 @@ class Snapshot:
     named_all: bool
     complete: bool
     source: SourceAccount
+    content: str | None
 
     @property
     def sha256(self) -> str:
@@ -164,6 +167,7 @@ class Landing:
                 commit.
         """
         counts = dict.fromkeys(Outcome, 0)
+        content = ContentHash()
         unkeyed = 0
 
         def counted() -> Iterator[pa.RecordBatch]:
@@ -171,7 +175,9 @@ class Landing:
             for batch in batches:
                 for found in batch.column("outcome").value_counts().to_pylist():
                     counts[Outcome(found["values"])] += found["counts"]
-                unkeyed += sum(None in key for key in keys_of(self.entity, batch))
+                keys = keys_of(self.entity, batch)
+                unkeyed += sum(None in key for key in keys)
+                content.add(zip(keys, *(batch.column(name).to_pylist() for name in ("outcome", "digest")), strict=True))
                 yield batch
 
         def account() -> dict[str, Any]:
@@ -180,6 +186,7 @@ class Landing:
                 **{outcome.value: count for outcome, count in counts.items()},
                 "named_all": complete,
                 "complete": complete and not unkeyed,
+                "content": content.hexdigest(),
                 **asdict(source),
             }
 
@@ -236,9 +243,9 @@ class Landing:
         """Where the snapshot's data file is."""
         return self._store.data_uri(snapshot.manifest)
 
-    def read(self, snapshot: Snapshot, columns: Iterable[str]) -> Iterator[pa.RecordBatch]:
-        """Stream some columns of a snapshot after proving its file against the manifest."""
-        return bounded(self._store.read(snapshot.manifest, columns=list(columns)))
+    def read(self, snapshot: Snapshot, columns: Iterable[str], *, verify: bool = True) -> Iterator[pa.RecordBatch]:
+        """Stream some columns of a snapshot, after proving its file against the manifest unless told otherwise."""
+        return bounded(self._store.read(snapshot.manifest, columns=list(columns), verify=verify))
 
     def answers(self, snapshot: Snapshot) -> Iterator[Answer]:
         """Stream a snapshot as answers, in the order of the file."""
@@ -340,4 +347,5 @@ def _snapshot(piece: LoadSlice, manifest: Manifest) -> Snapshot:
         named_all=account["named_all"],
         complete=account["complete"],
         source=SourceAccount(**{field.name: account[field.name] for field in fields(SourceAccount)}),
+        content=account.get("content"),
     )

@@ -7,7 +7,8 @@ account for. What is loaded, and how, does not belong here.
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final
+from decimal import Decimal
+from typing import Any, Final, cast
 
 import asyncpg
 
@@ -129,6 +130,27 @@ class Ledger:
         """Later dates that a table was loaded for, oldest first, each with the SHA-256 of its snapshot."""
         rows = await connection.fetch(statement("ledger/loaded_after.sql"), asset, scope, load_date)
         return [(row["load_date"], row["snapshot_sha256"]) for row in rows]
+
+    async def loaded_before(
+        self, connection: asyncpg.Connection, asset: str, scope: str, load_date: date
+    ) -> tuple[date, str, int] | None:
+        """The latest earlier date that a table was loaded for; None if there is none, or it was adopted.
+
+        Returns:
+            The date, the SHA-256 of its snapshot, and how many keys had documents then.
+        """
+        row = await connection.fetchrow(statement("ledger/loaded_before.sql"), asset, scope, load_date)
+        return (row["load_date"], row["snapshot_sha256"], row["alive"]) if row and row["snapshot_sha256"] else None
+
+    async def fingerprint(self, connection: asyncpg.Connection, asset: str, scope: str) -> Decimal | None:
+        """What the last load of a scope left in a table; None if that is not known."""
+        return cast(Decimal | None, await connection.fetchval(statement("ledger/fingerprint.sql"), asset, scope))
+
+    async def remember(
+        self, connection: asyncpg.Connection, asset: str, scope: str, fingerprint: Decimal | int
+    ) -> None:
+        """Note what a load leaves of a scope in a table, in the transaction of the load."""
+        await connection.execute(statement("ledger/remember.sql"), asset, scope, fingerprint)
 
     async def refuse_adopted_date(self, connection: asyncpg.Connection, asset: str, load_date: date) -> None:
         """Make sure that a date does not lie in a history that was adopted from an earlier system.

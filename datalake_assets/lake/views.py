@@ -1,13 +1,14 @@
 """Documents filtered for many services at once: parsed once, walked once, one JSON text for each service's row.
 
 What a service sees is defined by `Service.view`; this is the same for all of them together, several times
-as fast, because what services share is visited once. Which documents are filtered, and where the
-rows go, is in `curated.py`.
+as fast, because what services share is visited once. It may be done in another process. Which documents are filtered,
+and where the rows go, is in `curated.py`.
 """
 
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -17,6 +18,9 @@ from datalake_assets.exact_json import JsonValue
 from datalake_assets.lake.services import CONTAINERS, WHOLE_DOCUMENT, AllowTree, Service, filtered, holds_data
 
 Path = tuple[str, ...]
+
+Seen = list[tuple[str, bytes | None]]
+"""The rows of one document: name of the service, and what it sees as JSON; None: all of it, as it stands."""
 
 _DECODER: Final = json.JSONDecoder(parse_float=orjson.Fragment)
 """Documents come out of the lake, where duplicate keys and NaN never got in; fractions keep their digits as text."""
@@ -56,8 +60,8 @@ class Views:
             any(holds_data(filtered(_nested(path), service.tree)) for path in self._key) for service in services
         ]
 
-    def of(self, document: bytes) -> list[tuple[str, bytes | None]]:
-        """The rows of one document: name of the service, and what it sees as JSON; None: all of it, as it stands.
+    def of(self, document: bytes) -> Seen:
+        """The rows of one document.
 
         Args:
             document: JSON as PostgreSQL writes it.
@@ -67,7 +71,7 @@ class Views:
         except (TypeError, ValueError):  # an integer beyond 64 bits, or of thousands of digits
             return self._rows(exact_json.loads(document))
 
-    def _rows(self, value: JsonValue) -> list[tuple[str, bytes | None]]:
+    def _rows(self, value: JsonValue) -> Seen:
         admitted = self._requirements.met_by(value)
         if not admitted:
             return []
@@ -76,7 +80,7 @@ class Views:
             trees, users = _distinct([self._services[number].tree for number in admitted])
             known = self._plans[admitted] = _compiled(trees), users
         plan, users = known
-        rows: list[tuple[str, bytes | None]] = []
+        rows: Seen = []
         for seen, places in zip(_kept(value, plan), users, strict=True):
             numbers = [number for number in (admitted[place] for place in places) if self._is_row(number, seen)]
             if numbers:
@@ -90,6 +94,17 @@ class Views:
         return self._sees_key[number] or holds_data(seen)
 
 
+def seen_by(services: tuple[Service, ...], key: frozenset[Path], documents: Sequence[bytes]) -> list[Seen]:
+    """What services may see of some documents; see `Views`."""
+    views = _views_for(services, key)
+    return [views.of(document) for document in documents]
+
+
+@lru_cache(maxsize=4)
+def _views_for(services: tuple[Service, ...], key: frozenset[Path]) -> Views:
+    return Views(services, key)
+
+
 def parsed(document: bytes) -> JsonValue:
     """A document of the lake for looking at: fractions are kept as their text, so its numbers cannot be compared."""
     return _DECODER.decode(document.decode())
@@ -99,25 +114,31 @@ class _Requirements:
     """Which services a document meets the requirements of; what several require is looked at once."""
 
     def __init__(self, services: Sequence[Service]) -> None:
-        self._services = [
-            [(required,) if isinstance(required, str) else required for required in service.requires]
-            for service in services
-        ]
+        required = [[(each,) if isinstance(each, str) else each for each in service.requires] for service in services]
+        distinct = list(dict.fromkeys(alternatives for each in required for alternatives in each))
+        self._distinct = [[_names(path) for path in alternatives] for alternatives in distinct]
+        self._services = [[distinct.index(alternatives) for alternatives in each] for each in required]
+        self._admitted: dict[tuple[bool, ...], tuple[int, ...]] = {}
 
     def met_by(self, document: JsonValue) -> tuple[int, ...]:
-        known: dict[tuple[str, ...], bool] = {}
-
-        def met(alternatives: tuple[str, ...]) -> bool:
-            if alternatives not in known:
-                known[alternatives] = any(holds_data_at(document, path) for path in alternatives)
-            return known[alternatives]
-
-        return tuple(number for number, required in enumerate(self._services) if all(met(each) for each in required))
+        met = tuple([any(_holds_below(document, names, 0) for names in paths) for paths in self._distinct])
+        admitted = self._admitted.get(met)
+        if admitted is None:
+            admitted = tuple(
+                number for number, required in enumerate(self._services) if all(met[each] for each in required)
+            )
+            self._admitted[met] = admitted
+        return admitted
 
 
 def holds_data_at(document: JsonValue, path: str) -> bool:
     """Whether a path, as services write them, leads to data in a document."""
-    return holds_data(document) if path == WHOLE_DOCUMENT else _holds_below(document, path.split("/"), 1)
+    return _holds_below(document, _names(path), 0)
+
+
+def _names(path: str) -> Sequence[str]:
+    """The member names of a path; none for the whole document."""
+    return () if path == WHOLE_DOCUMENT else path.split("/")[1:]
 
 
 def _holds_below(value: JsonValue, names: Sequence[str], depth: int) -> bool:

@@ -107,7 +107,7 @@ def python(lake: Rehearsal, code: str, today: date, *arguments: str) -> None:
 
 async def empty(lake: Rehearsal) -> None:
     """Drop what is below landing, as after the loss of the database."""
-    account = ["ops.receipt", "ops.load_attempt", "ops.quarantine", "ops.service_version"]
-    filtered = [f"ops.{entity.name}_filtered" for entity in ENTITIES]
+    account = ["ops.receipt", "ops.load_attempt", "ops.quarantine", "ops.service_version", "ops.table_state"]
+    filtered = [f"ops.{entity.name}_{what}" for entity in ENTITIES for what in ("filtered", "touched")]
     async with session(lake.lake, application_name="test") as connection:
         await connection.execute(f"truncate {', '.join([*TABLES, *account, *filtered])}")

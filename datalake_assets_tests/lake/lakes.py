@@ -44,7 +44,9 @@ OPERATIONS: Final = (
     "ops.quarantine",
     "ops.service_version",
     "ops.guard_override",
+    "ops.table_state",
     "ops.term_filtered",
+    "ops.term_touched",
 )
 
 
@@ -56,7 +58,11 @@ def tables_of(entity: Entity) -> tuple[str, ...]:
 EVERYTHING: Final = (
     *TABLES,
     *OPERATIONS,
-    *(table for entity in (COURSE, PERSON) for table in (*tables_of(entity), f"ops.{entity.name}_filtered")),
+    *(
+        table
+        for entity in (COURSE, PERSON)
+        for table in (*tables_of(entity), f"ops.{entity.name}_filtered", f"ops.{entity.name}_touched")
+    ),
 )
 
 

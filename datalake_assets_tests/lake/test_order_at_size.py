@@ -49,7 +49,7 @@ async def test_days_of_a_month_in_random_order_leave_the_tables_of_date_order(la
     assert order != sorted(order)
     prints = []
     for days in (DAYS, [*order, *order[:3]]):
-        tables = ", ".join([*tables_of(PERSON), *OPERATIONS, "ops.person_filtered"])
+        tables = ", ".join([*tables_of(PERSON), *OPERATIONS, "ops.person_filtered", "ops.person_touched"])
         await lake.connection.execute(f"truncate {tables}")
         for day in days:
             await persons.load(day)

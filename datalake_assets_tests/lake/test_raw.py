@@ -135,6 +135,26 @@ async def test_a_second_load_of_a_day_changes_nothing(lake: SmallLake) -> None:
     assert rows == [await lake.rows(table, "modified_date", "load_date", "run_id", "loaded_at") for table in everything]
 
 
+async def test_a_day_landed_anew_that_says_what_the_day_before_said_takes_its_changes_back(lake: SmallLake) -> None:
+    """Invariant 1: nothing is new in the snapshot, and something is wrong in the history."""
+    for day, description in ((D1, "Fall"), (D2, "Autumn"), (D2, "Fall")):
+        lake.land(day, [answer(term("2251", description)), answer(term("2255"))])
+        await lake.load_raw(day)
+    assert await changes(lake, "2251") == [(D1, "I")]
+
+
+async def test_a_history_that_somebody_emptied_is_filled_again_although_nothing_is_new(lake: SmallLake) -> None:
+    """Invariant 1: the tables are a function of what was landed, not of what receipts say of it."""
+    for day in (D1, D2):
+        lake.land(day, [answer(term("2251"))])
+        await lake.load_raw(day)
+    await lake.connection.execute("truncate term_raw.term_data")
+    await lake.load_raw(D2)
+    assert await changes(lake, "2251") == [(D2, "I")]
+    await lake.load_raw(D1)
+    assert await changes(lake, "2251") == [(D1, "I")]
+
+
 async def test_a_late_day_does_not_touch_what_a_later_one_has_said(lake: SmallLake) -> None:
     """Invariant 1: loading a day never changes the current state of a key that answered since."""
     lake.land(D3, [answer(term("2251", "New"))])

@@ -1,6 +1,7 @@
--- Keys of a scope whose current state is not what their rows were filtered from, and with $1 every key. Grain: key.
--- `load_date` is null where the key is gone, `document` where the history has moved on since the current table was
--- loaded. $2 and on: the scope.
+-- Keys of a scope whose current state is not what their rows were filtered from, of all or of those only that were
+-- touched, and with $1 every key. Grain: key. `load_date` is null where the key is gone, `document` where the history
+-- has moved on since the current table was loaded. $2 and on: the scope.
+{% if whole %}
 with shown as (
     select {{ key_names | columns }}, load_date, digest
     from {{ xform | table }}
@@ -12,6 +13,27 @@ known as (
     from {{ marks | table }}
     where {{ scope | bound(2) }}
 ),
+
+{% else %}
+with wanted as (
+    select {{ key_names | columns }}
+    from {{ touched | table }}
+    where layer = 'curated' and {{ scope | bound(2) }}
+),
+
+shown as (
+    select {{ key_names | columns }}, load_date, digest
+    from {{ xform | table }}
+    where ({{ key_names | columns }}) in (select {{ key_names | columns }} from wanted)
+),
+
+known as (
+    select {{ key_names | columns }}, load_date, digest
+    from {{ marks | table }}
+    where ({{ key_names | columns }}) in (select {{ key_names | columns }} from wanted)
+),
+
+{% endif %}
 
 state as (
     select

@@ -14,8 +14,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from datetime import time as time_of_day
+from datetime import date
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -26,7 +25,7 @@ from datalake_assets.entities import Entity
 from datalake_assets.keys import TableName
 from datalake_assets.lake.ledger import Ledger, Receipt
 from datalake_assets.lake.services import Service
-from datalake_assets.lake.slices import LoadError, LoadSlice
+from datalake_assets.lake.slices import LoadError, LoadSlice, midnight
 from datalake_assets.lake.views import seen_by
 from datalake_assets.statements import has_statement, statement
 from datalake_assets.storage.postgres import copy_records, lock_slice, scrubbing
@@ -322,7 +321,7 @@ class _CuratedLoad:
             entity.curated.table,
             (*self._row_names[:-1], *documents, self._names["dated"], "run_id", "loaded_at"),
             (
-                (*row[:-1], *(row[-1] for _ in documents), _midnight(row[-3]), self._run_id, loaded_at)
+                (*row[:-1], *(row[-1] for _ in documents), midnight(row[-3]), self._run_id, loaded_at)
                 for row in rows
                 if row[-1] is not None
             ),
@@ -354,10 +353,6 @@ async def _portions(cursor: Any, key_names: Sequence[str]) -> AsyncIterator[list
             )
             for row in rows
         ]
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time_of_day.min)
 
 
 class ServicePartitions:

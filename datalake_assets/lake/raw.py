@@ -9,8 +9,7 @@ snapshots is in `landing.py`; the current state is made in `xform.py`.
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
-from datetime import time as time_of_day
+from datetime import date
 from typing import Any
 
 import asyncpg
@@ -22,7 +21,7 @@ from datalake_assets.lake.guards import Tolerances, VolumeGuardError
 from datalake_assets.lake.landing import Landing, Snapshot
 from datalake_assets.lake.ledger import Ledger, Receipt
 from datalake_assets.lake.outcomes import Outcome
-from datalake_assets.lake.slices import LoadSlice
+from datalake_assets.lake.slices import LoadSlice, midnight
 from datalake_assets.statements import statement
 from datalake_assets.storage.parquet import DamagedFileError, MissingPartitionError
 from datalake_assets.storage.postgres import copy_records, lock_slice, scrubbing
@@ -204,7 +203,7 @@ class RawLoad:
         async for row in connection.cursor(statement("layers/raw/wanted.sql"), prefetch=10_000):
             operations[row["ordinal"]] = ord(row["operation"])
         loaded_at = await connection.fetchval(statement("layers/now.sql"))
-        midnight = datetime.combine(piece.load_date, time_of_day.min)
+        dated = midnight(piece.load_date)
         columns = (*entity.key_names, "digest", "source", "document")
         names = (*columns[:-1], entity.document_column, entity.dated_column)
         await copy_records(
@@ -212,7 +211,7 @@ class RawLoad:
             entity.raw.table,
             ("operation", *names, "load_date", "run_id", "loaded_at"),
             (
-                (bytes((operations[ordinal],)), *values, midnight, piece.load_date, run_id, loaded_at)
+                (bytes((operations[ordinal],)), *values, dated, piece.load_date, run_id, loaded_at)
                 for ordinal, *values in self._wanted(snapshot, operations, columns)
             ),
             schema=entity.raw.schema,

@@ -4,7 +4,7 @@ A slice knows its names (partition key, folders, lock) and nothing of what is in
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, time
 
 from datalake_assets.entities import Entity
 from datalake_assets.errors import DatalakeError
@@ -62,6 +62,11 @@ class LoadSlice:
 
     def __str__(self) -> str:
         return f"{self.entity.name} {self.partition}"
+
+
+def midnight(day: date) -> datetime:
+    """A load date as columns of type timestamp show it."""
+    return datetime.combine(day, time.min)
 
 
 def slice_of(entity: Entity, partition: str) -> LoadSlice:

@@ -8,17 +8,18 @@ import argparse
 import os
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import orjson
 from rich.console import Console
 from rich.table import Table
 
+from datalake_assets_tests.benchmarks import usual
 from datalake_assets_tests.benchmarks.extraction import extraction, extraction_memory
 from datalake_assets_tests.benchmarks.history import history
 from datalake_assets_tests.benchmarks.loads import backfill, first_load, reloads
-from datalake_assets_tests.benchmarks.measure import Figure, Kind, Plan, missed
+from datalake_assets_tests.benchmarks.measure import Figure, Kind, Plan, Say, missed
 from datalake_assets_tests.benchmarks.memory import memory
 from datalake_assets_tests.benchmarks.orchestration import orchestration
 
@@ -40,17 +41,23 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=20_000, help="documents of a load (default 20,000)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each comparison (default 5)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    small = parser.add_mutually_exclusive_group()
+    small.add_argument(
+        "--regressions", action="store_true", help="measure at a small size; end with 1 if a ratio is worse than usual"
+    )
+    small.add_argument("--record", action="store_true", help="measure at a small size, and keep that as usual")
     arguments = parser.parse_args()
+    if (arguments.regressions or arguments.record) and arguments.cases:
+        parser.error("what is usual is known of certain cases; name none")
     if unknown := [name for name in arguments.cases if name not in CASES]:
         parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
     console = Console(highlight=False)
+    if arguments.regressions or arguments.record:
+        sys.exit(_small(console, record=arguments.record))
     machine = f"{os.cpu_count()} cores, {_memory_gib():.0f} GiB, Python {sys.version.split()[0]}"
     console.print(machine)
-    plan = Plan(arguments.documents, arguments.rounds, lambda text: console.print(f"[dim]{text}[/dim]"))
-    figures: list[Figure] = []
-    for name in arguments.cases or CASES:
-        plan.say(f"{name} …")
-        figures.extend(CASES[name](plan))
+    plan = Plan(arguments.documents, arguments.rounds, _teller(console))
+    figures = _measured(plan, arguments.cases or CASES)
     console.print(_table(figures))
     if arguments.json is not None:
         content = {"machine": machine, "documents": plan.documents, "figures": [each.as_json() for each in figures]}
@@ -58,6 +65,31 @@ def main() -> None:
     for figure in (beyond := missed(figures)):
         console.print(f"Beyond its limit: {figure.case}, {_number(figure)}; at most {figure.limit:g} is wanted.")
     sys.exit(1 if beyond else 0)
+
+
+def _measured(plan: Plan, cases: Iterable[str]) -> list[Figure]:
+    figures: list[Figure] = []
+    for name in cases:
+        plan.say(f"{name} …")
+        figures.extend(CASES[name](plan))
+    return figures
+
+
+def _small(console: Console, *, record: bool) -> int:
+    """Hold small cases against what is usual, or keep what they are as that; returns the exit code."""
+    plan = Plan(usual.DOCUMENTS, usual.ROUNDS, _teller(console))
+    runs = [_measured(plan, usual.CASES) for _ in range(usual.RECORDED if record else 1)]
+    console.print(_table(runs[-1]))
+    if record:
+        usual.write(usual.taken(runs))
+        return 0
+    for sentence in (found := usual.worse(runs[0], usual.read())):
+        console.print(f"Worse than usual: {sentence}")
+    return 1 if found else 0
+
+
+def _teller(console: Console) -> Say:
+    return lambda text: console.print(f"[dim]{text}[/dim]")
 
 
 def _table(figures: list[Figure]) -> Table:

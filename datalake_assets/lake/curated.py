@@ -32,8 +32,8 @@ from datalake_assets.storage.postgres import copy_records, lock_slice, scrubbing
 from datalake_assets.worker import Worker
 
 COPY_DEADLINE_S = 600.0
-_PORTION_ROWS: Final = 1_000
-"""Keys handled at once: about 10 MB of documents, and what all services see of them in a temporary table."""
+_PORTION_ROWS: Final = 500
+"""Keys handled at once: about 5 MB of documents, and what all services see of them in a temporary table."""
 
 _LONGEST_NAME: Final = 63
 """Characters of an identifier that PostgreSQL tells apart."""
@@ -258,12 +258,12 @@ class _CuratedLoad:
     ) -> AsyncGenerator[tuple[list[_State], list[_Row]]]:
         """Portions of keys and what is seen of them, by some services only if the state was filtered before.
 
-        One portion is filtered while another is written, by a second process where there is more than one.
+        One portion is filtered while another is written, by a second process from the second portion on.
         """
         with contextlib.ExitStack() as stack:
             worker: Worker | None = None
 
-            async def rows_of(portion: list[_State]) -> list[_Row]:
+            async def rows_of(portion: list[_State], worker: Worker | None) -> list[_Row]:
                 rows: list[_Row] = []
                 for services, is_stale in ((every, True), (some, False)):
                     found = [(state, state.document) for state in portion if state.stale == is_stale and state.document]
@@ -280,9 +280,9 @@ class _CuratedLoad:
             ahead: deque[tuple[list[_State], asyncio.Task[list[_Row]]]] = deque()
             try:
                 async for portion in _portions(cursor, self._piece.entity.key_names):
+                    ahead.append((portion, asyncio.create_task(rows_of(portion, worker))))
                     if worker is None and len(portion) == _PORTION_ROWS:
                         worker = stack.enter_context(Worker())
-                    ahead.append((portion, asyncio.create_task(rows_of(portion))))
                     if len(ahead) > 1:
                         done, rows = ahead.popleft()
                         yield done, await rows

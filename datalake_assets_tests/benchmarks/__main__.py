@@ -22,6 +22,7 @@ from datalake_assets_tests.benchmarks.loads import backfill, first_load, reloads
 from datalake_assets_tests.benchmarks.measure import Figure, Kind, Plan, Say, missed
 from datalake_assets_tests.benchmarks.memory import memory
 from datalake_assets_tests.benchmarks.orchestration import orchestration
+from datalake_assets_tests.benchmarks.picture import draw
 
 CASES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "first_load": first_load,
@@ -46,6 +47,7 @@ def main() -> None:
         "--regressions", action="store_true", help="measure at a small size; end with 1 if a ratio is worse than usual"
     )
     small.add_argument("--record", action="store_true", help="measure at a small size, and keep that as usual")
+    small.add_argument("--picture", type=Path, metavar="SVG", help="draw what is busy during a first load, no more")
     arguments = parser.parse_args()
     if (arguments.regressions or arguments.record) and arguments.cases:
         parser.error("what is usual is known of certain cases; name none")
@@ -57,6 +59,10 @@ def main() -> None:
     machine = f"{os.cpu_count()} cores, {_memory_gib():.0f} GiB, Python {sys.version.split()[0]}"
     console.print(machine)
     plan = Plan(arguments.documents, arguments.rounds, _teller(console))
+    if arguments.picture is not None:
+        timeline = draw(plan, arguments.picture)
+        console.print(f"{arguments.picture}: {plan.documents:,} documents in {timeline.seconds:.1f} s.")
+        return
     figures = _measured(plan, arguments.cases or CASES)
     console.print(_table(figures))
     if arguments.json is not None:

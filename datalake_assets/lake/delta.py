@@ -5,7 +5,9 @@ state. So a row that stands in both snapshots leaves the state as it is, and a s
 it said leaves all of it. What becomes of the other rows is decided in `raw.py`.
 """
 
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,8 +40,8 @@ class Delta:
 def compare(landing: Landing, snapshot: Snapshot, before: Snapshot) -> Delta | None:
     """Find what is new in a snapshot; None if all of it has to be looked at.
 
-    Documents are told apart by their digests, which cover the key too; both snapshots have one row a key. Memory holds
-    the digests of both.
+    Documents are told apart by their digests, which cover the key too. A key has one document at most, and may have
+    rows beside it that are none. Memory holds the digests of both snapshots.
 
     Args:
         landing: Where both are.
@@ -57,9 +59,15 @@ def compare(landing: Landing, snapshot: Snapshot, before: Snapshot) -> Delta | N
     fresh = _not_in(sent, known)
     gone: tuple[Key, ...] = ()
     if snapshot.complete:
-        named = set(_keys(landing, snapshot, fresh))
-        gone = tuple(key for key in _keys(landing, before, _not_in(known, sent)) if key not in named)
+        is_missed = _not_in(known, sent)
+        missed = dict.fromkeys(_keys(landing, before, is_missed)).keys() - set(_keys(landing, snapshot, fresh))
+        # A row that was no document is missed although the document beside it stands in both.
+        repeated = _keys(landing, before, is_missed.translate(_OPPOSITE), among=missed)
+        gone = tuple(sorted(missed.difference(repeated)))
     return Delta(fresh, gone, fresh.count(0))
+
+
+_OPPOSITE: Final = bytes((1, 0)) + bytes(254)
 
 
 def _digests(landing: Landing, snapshot: Snapshot) -> pa.ChunkedArray:
@@ -79,12 +87,17 @@ def _not_in(digests: pa.ChunkedArray, others: pa.ChunkedArray) -> bytes:
     return b"".join(memoryview(chunk.buffers()[1])[: len(chunk)] for chunk in flags)
 
 
-def _keys(landing: Landing, snapshot: Snapshot, wanted: bytes) -> list[Key]:
-    """The keys of some rows; a row without its whole key has none."""
-    keys: list[Key] = []
+def _keys(landing: Landing, snapshot: Snapshot, wanted: bytes, among: Set[Key] | None = None) -> Iterator[Key]:
+    """The keys of some rows, or those only that are among some keys; a row without its whole key has none."""
+    names = landing.entity.key_names
+    if among is not None:
+        parts = pa.array([key[0] for key in among], landing.schema.field(names[0]).type)
     first = 0
-    for batch in landing.read(snapshot, landing.entity.key_names, verify=False):
+    for batch in landing.read(snapshot, names, verify=False) if among is None or among else ():
         mask = pa.array(memoryview(wanted)[first : first + batch.num_rows], pa.uint8()).cast(pa.bool_())
-        keys += (key for key in keys_of(landing.entity, batch.filter(mask)) if None not in key)
         first += batch.num_rows
-    return keys
+        if among is not None:
+            mask = pc.and_(mask, pc.is_in(batch.column(names[0]), value_set=parts))
+        for key in keys_of(landing.entity, batch.filter(mask)):
+            if None not in key and (among is None or key in among):
+                yield key

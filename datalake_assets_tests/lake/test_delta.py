@@ -87,6 +87,14 @@ def test_a_row_without_a_key_is_nobody_who_is_gone(landing: Landing) -> None:
     assert delta == Delta(b"\0\1", (), 1)
 
 
+def test_a_document_that_stood_beside_a_rival_is_not_gone_with_it(landing: Landing) -> None:
+    """Of two different documents of a key one is kept, and the other one is quarantined beside it."""
+    rival = outcome("2252", Outcome.QUARANTINED)
+    assert compared(landing, [*TERMS[:2], rival], TERMS[:2]) == Delta(bytes(2), (), 2)
+    assert compared(landing, [*TERMS[:2], rival], TERMS[:1]) == Delta(bytes(1), keys("2252"), 1)
+    assert compared(landing, TERMS[:2], [*TERMS[:2], rival]) == Delta(b"\0\0\1", (), 2)
+
+
 def test_what_neither_names_may_be_gone_too_if_only_the_later_is_complete(landing: Landing) -> None:
     assert compared(landing, TERMS, TERMS[:4], complete=(False, True)) is None
     assert compared(landing, TERMS, TERMS, complete=(False, True)) is None

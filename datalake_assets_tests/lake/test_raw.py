@@ -143,6 +143,15 @@ async def test_a_day_landed_anew_that_says_what_the_day_before_said_takes_its_ch
     assert await changes(lake, "2251") == [(D1, "I")]
 
 
+async def test_a_key_is_not_gone_with_the_rival_of_its_document(lake: SmallLake) -> None:
+    """Invariant 3: of two different documents of a key one is kept, and the next day has it alone."""
+    lake.land(D1, [answer(term("2251")), outcome("2251", Outcome.QUARANTINED)])
+    await lake.load_raw(D1)
+    lake.land(D2, [answer(term("2251")), answer(term("2255"))])
+    await lake.load_raw(D2)
+    assert await changes(lake, "2251") == [(D1, "I")]
+
+
 async def test_a_history_that_somebody_emptied_is_filled_again_although_nothing_is_new(lake: SmallLake) -> None:
     """Invariant 1: the tables are a function of what was landed, not of what receipts say of it."""
     for day in (D1, D2):

@@ -19,7 +19,7 @@ from datalake_assets_tests.servers import open_folder
 
 FIRST = date(2026, 3, 2)
 DAYS = [FIRST + timedelta(days=offset) for offset in range(5)]
-PERSONS = 150
+PERSONS = 100
 
 
 @pytest.fixture(scope="module")

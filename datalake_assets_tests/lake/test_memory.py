@@ -61,7 +61,7 @@ def peak_mib(address: PostgresAddress, folder: Path, count: int) -> float:
     return int(result.stdout) / 1024
 
 
-@pytest.mark.parametrize(("few", "many"), [(5_000, 50_000), pytest.param(20_000, 200_000, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize(("few", "many"), [(3_000, 30_000), pytest.param(20_000, 200_000, marks=pytest.mark.campaign)])
 def test_ten_times_the_documents_take_no_more_memory(
     lake_address: PostgresAddress, tmp_path: Path, few: int, many: int
 ) -> None:

@@ -191,6 +191,8 @@ class _Wire:
         self.sent = len(body) if count is None else count
 
     def _reset(self) -> None:
+        if self._transport.is_closing():
+            return  # who asked has gone already
         raw = self._transport.get_extra_info("socket")
         # Closing with a linger time of zero makes the kernel send RST instead of FIN.
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -69,7 +69,7 @@ class Worker:
             raise WorkerError(
                 "The second process ended before its work was done.",
                 where=work.func.__qualname__,
-                todo="See whether the machine ran out of memory; run the load again, which asks only for the rest.",
+                todo="See whether the machine ran out of memory, then run the load again.",
             ) from None
         if not is_done:
             raise WorkerError(

@@ -34,7 +34,7 @@ class Delta:
     @property
     def is_empty(self) -> bool:
         """Whether nothing can follow from the snapshot."""
-        return not self.gone and not any(self.fresh)
+        return not self.gone and 1 not in self.fresh
 
 
 def compare(landing: Landing, snapshot: Snapshot, before: Snapshot) -> Delta | None:
@@ -60,7 +60,7 @@ def compare(landing: Landing, snapshot: Snapshot, before: Snapshot) -> Delta | N
     gone: tuple[Key, ...] = ()
     if snapshot.complete:
         is_missed = _not_in(known, sent)
-        missed = dict.fromkeys(_keys(landing, before, is_missed)).keys() - set(_keys(landing, snapshot, fresh))
+        missed = set(_keys(landing, before, is_missed)).difference(_keys(landing, snapshot, fresh))
         # A row that was no document is missed although the document beside it stands in both.
         repeated = _keys(landing, before, is_missed.translate(_OPPOSITE), among=missed)
         gone = tuple(sorted(missed.difference(repeated)))

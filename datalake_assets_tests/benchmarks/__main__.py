@@ -20,15 +20,15 @@ from datalake_assets_tests.benchmarks.extraction import extraction, extraction_m
 from datalake_assets_tests.benchmarks.history import history
 from datalake_assets_tests.benchmarks.loads import backfill, first_load, reloads
 from datalake_assets_tests.benchmarks.measure import Figure, Kind, Plan, Say, missed
-from datalake_assets_tests.benchmarks.memory import memory
 from datalake_assets_tests.benchmarks.orchestration import orchestration
 from datalake_assets_tests.benchmarks.picture import draw
+from datalake_assets_tests.benchmarks.size import size
 
 CASES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "first_load": first_load,
     "reloads": reloads,
     "backfill": backfill,
-    "memory": memory,
+    "size": size,
     "extraction": extraction,
     "extraction_memory": extraction_memory,
     "orchestration": orchestration,

@@ -1,12 +1,13 @@
 """What it costs to load persons into the three layers: for the first time, and with little or nothing that is new.
 
 Every load is the engine's own, from landed snapshots, each on a lake that is as it was before the round. What loads are
-held against is in `bare.py`, their memory in `memory.py`.
+held against is in `bare.py`, whether many documents cost more in `size.py`.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date
 from statistics import median
 from typing import Final
 
@@ -156,16 +157,8 @@ def _one_percent(plan: Plan, place: Site, lake: PostgresAddress, documents: Docu
 
 def _service_changed(plan: Plan, place: Site, lake: PostgresAddress) -> Iterator[Figure]:
     """The curated table alone: of the other layers a definition changes nothing."""
-    services = load_services(PERSON).services
-    alone = tuple(service for service in services if service.name == SERVICE)
+    alone = tuple(service for service in load_services(PERSON).services if service.name == SERVICE)
     last = day(10 + plan.rounds - 1)
-
-    def loading_curated(services: tuple[Service, ...]) -> Work:
-        async def load(persons: SmallLake) -> None:
-            receipt = await replace(persons, services=services).load_curated(last)
-            assert receipt.rows_new or receipt.rows_changed, "A load that should have written a service has not."
-
-        return load
 
     async def load_current(persons: SmallLake) -> None:
         await persons.load_raw(last)
@@ -173,15 +166,15 @@ def _service_changed(plan: Plan, place: Site, lake: PostgresAddress) -> Iterator
 
     with place.lake() as other:
         place.seconds(other, load_current)
-        place.seconds(other, loading_curated(alone))  # makes the partition
+        place.seconds(other, _loading_curated(last, alone))  # makes the partition
 
         def ours(index: int) -> float:
-            return place.seconds(lake, loading_curated(_with_fewer_paths(services, 1 + index)))
+            return place.seconds(lake, loading_with_fewer_paths(10 + plan.rounds - 1, 1 + index))
 
         def first_load_of_it(_: int) -> float:
             marks = curated.filtered_marks(PERSON)
             place.execute(other, f"truncate {PERSON.curated}, {marks}, ops.service_version")
-            return place.seconds(other, loading_curated(alone))
+            return place.seconds(other, _loading_curated(last, alone))
 
         loads, firsts = in_turns(plan.rounds, ours, first_load_of_it)
     yield Figure("one service changed", "first load of that service", loads, firsts, limit=1.2, note=SERVICE)
@@ -219,6 +212,19 @@ def _backfilling(days: range) -> Work:
             await lake.load_raw(day(number))
         await lake.load_xform(day(days[-1]))
         await lake.load_curated(day(days[-1]))
+
+    return load
+
+
+def loading_with_fewer_paths(number: int, fewer: int) -> Work:
+    """The load of a numbered day into the curated table alone, with so many paths less of `SERVICE`."""
+    return _loading_curated(day(number), _with_fewer_paths(load_services(PERSON).services, fewer))
+
+
+def _loading_curated(load_date: date, services: tuple[Service, ...]) -> Work:
+    async def load(persons: SmallLake) -> None:
+        receipt = await replace(persons, services=services).load_curated(load_date)
+        assert receipt.rows_new or receipt.rows_changed, "A load that should have written a service has not."
 
     return load
 

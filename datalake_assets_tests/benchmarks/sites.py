@@ -1,6 +1,6 @@
 """Where loads are measured: a server, a folder of landed days, and lakes made on both for a while.
 
-What is measured there is in `loads.py` and `memory.py`.
+What is measured there is in `loads.py` and `size.py`.
 """
 
 import asyncio

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+import datalake_assets.defs
 from datalake_assets.assets.course import build_course_assets
 from datalake_assets.assets.person import build_person_assets
 from datalake_assets.assets.population import build_population_assets
@@ -20,7 +21,7 @@ from datalake_assets.entities import ENTITIES
 from datalake_assets.notifications import build_notification_sensors
 from datalake_assets.partitions import load_dates, load_dates_by_term
 from datalake_assets.resources import LakeResource, LakeTables, SourcesResource
-from datalake_assets.settings import load_settings
+from datalake_assets.settings import load_settings, project_files
 from datalake_assets.storage.parquet_io_manager import ParquetIOManager
 
 
@@ -52,6 +53,8 @@ def defs() -> dg.Definitions:
         *(build_daily_automation(entity=entity, running=running) for entity in ENTITIES),
         dg.Definitions(sensors=[build_term_sensor(running=running), build_reconcile_sensor(running=running)]),
         dg.Definitions(sensors=build_notification_sensors(running=running)),
+        # Every folder of `datalake_assets/defs/`.
+        dg.ComponentTree.from_module(defs_module=datalake_assets.defs, project_root=project_files()).build_defs(),
     )
 
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 import dagster as dg
+from pydantic import SecretStr
 
 from datalake_assets.clock import Clock
 from datalake_assets.entities import Entity
@@ -18,9 +19,11 @@ from datalake_assets.lake.landing import Landing
 from datalake_assets.lake.ledger import Ledger
 from datalake_assets.settings import CsToolsSettings, PersonApiSettings, Settings, VdsWrapperSettings, load_settings
 from datalake_assets.sources.courses import CourseApi
+from datalake_assets.sources.hawk import Hawk
+from datalake_assets.sources.http import HttpSource
 from datalake_assets.sources.peoplesoft import CsTools, QueryAccessService
 from datalake_assets.sources.persons import PersonApi, SnapLogicPersons
-from datalake_assets.sources.policies import COURSE_TERM, PERSON_BATCH, SAP_IDS, VDS_PAGE, RequestPolicy
+from datalake_assets.sources.policies import API_PAGE, COURSE_TERM, PERSON_BATCH, SAP_IDS, VDS_PAGE, RequestPolicy
 from datalake_assets.sources.sap import SapEmployees
 from datalake_assets.sources.vds import VdsAdap, VdsWrapper
 from datalake_assets.storage.parquet import ParquetStore
@@ -192,6 +195,29 @@ class SourcesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             ca_bundle=way.ca_bundle,
             user_agent=agent,
             worker=worker,
+        )
+
+    def named(self, name: str, policy: RequestPolicy = API_PAGE) -> HttpSource:
+        """A source that declared pipelines name, with the logon that is set for it.
+
+        Args:
+            name: As it stands in a `defs.yaml`.
+            policy: What a request may cost.
+        """
+        settings = load_settings()
+        way = settings.named_source(name)
+        key = way.key or SecretStr("")
+        headers = {"bearer": {"Authorization": SecretStr(f"Bearer {key.get_secret_value()}")}}
+        return HttpSource(
+            name,
+            way.url,
+            policy=self.policy_of(policy),
+            headers=({way.key_header: key} if way.auth == "api_key" else headers.get(way.auth)),
+            basic=(way.identity, key) if way.auth == "basic" else None,
+            signer=Hawk(way.identity, key) if way.auth == "hawk" else None,
+            redirect_hosts=way.redirect_hosts,
+            ca_bundle=way.ca_bundle,
+            user_agent=settings.require("HTTP_USER_AGENT"),
         )
 
     def courses(self) -> CourseApi:

@@ -8,7 +8,7 @@ as `SecretStr`. Which day it is belongs to `clock.py`; how connections are made,
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -69,6 +69,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         "LAKE_URL",
         "where landing snapshots are kept: a folder or an object store (default: lake in DATALAKE_HOME)",
     ),
+    Variable("DUCKDB_FILE", "file of the analytical copies (default: analysis.duckdb in DATALAKE_HOME)"),
     Variable("LAKE_START_DATE", "first load date (YYYY-MM-DD) that partitions exist for", "2025-01-01"),
     Variable(
         "LAKE_MAX_FAILED_SHARE",
@@ -142,6 +143,28 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     Variable("SAP_KEY", "API key of the SAP employee list", secret=True),
     Variable("SAP_ACTIVE_STATUS", "EMP_STATUS of the employees who count, as SAP writes it", "3 - Active"),
     Variable("SAP_CA_BUNDLE", "file with the certificate authority of SAP"),
+    Variable("SOURCE_DATAHUB_URL", "address of the API that the declared datasets come from"),
+    Variable(
+        "SOURCE_DATAHUB_AUTH",
+        "how that API knows its clients",
+        "hawk",
+        choices=("none", "basic", "bearer", "api_key", "hawk"),
+    ),
+    Variable("SOURCE_DATAHUB_ID", "user or Hawk id at that API"),
+    Variable("SOURCE_DATAHUB_KEY", "password, token, API key or Hawk key at that API", secret=True),
+    Variable("SOURCE_DATAHUB_KEY_HEADER", "header that carries an API key to that API", "x-api-key"),
+    Variable("SOURCE_DATAHUB_REDIRECT_HOSTS", "hosts, with commas between, to which its redirects may lead"),
+    Variable("SOURCE_DATAHUB_CA_BUNDLE", "file with the certificate authority of that API"),
+    Variable(
+        "SOURCE_NYC_TLC_URL",
+        "address of the monthly files of taxi trips",
+        "https://github.com/DataTalksClub/nyc-tlc-data/releases/download",
+    ),
+    Variable(
+        "SOURCE_NYC_TLC_REDIRECT_HOSTS",
+        "hosts, with commas between, to which redirects of that address may lead",
+        "objects.githubusercontent.com,release-assets.githubusercontent.com",
+    ),
     Variable("DATALAKE_UI_URL", "web address of the Dagster UI, for links in notifications"),
     Variable(
         "NOTIFY_WEBHOOK_URLS",
@@ -165,6 +188,13 @@ VARIABLES: Final[tuple[Variable, ...]] = (
 )
 
 _BY_NAME: Final = {variable.name: variable for variable in VARIABLES}
+
+_SOURCE: Final = re.compile(
+    r"SOURCE_(?P<name>[A-Z][A-Z0-9_]*?)_(?P<what>URL|AUTH|ID|KEY|KEY_HEADER|REDIRECT_HOSTS|CA_BUNDLE)"
+)
+"""Variables of sources that declared pipelines name; those of the pipelines that come with the project are listed."""
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -241,6 +271,31 @@ class VdsAdapSettings:
 
 
 @dataclass(frozen=True)
+class NamedSourceSettings:
+    """How a source that declared pipelines name is reached.
+
+    Attributes:
+        name: The name.
+        url: What paths are appended to.
+        auth: `none`, `basic`, `bearer`, `api_key` or `hawk`.
+        identity: User of `basic`, client id of `hawk`.
+        key: Password, token or key; None with `none`.
+        key_header: The header of `api_key`.
+        redirect_hosts: Other hosts to which its redirects may lead, without credentials.
+        ca_bundle: File or folder with the only authorities trusted.
+    """
+
+    name: str
+    url: str
+    auth: str
+    identity: str
+    key: SecretStr | None
+    key_header: str
+    redirect_hosts: tuple[str, ...]
+    ca_bundle: str | None
+
+
+@dataclass(frozen=True)
 class CourseApiSettings:
     """How SnapLogic's course task is reached."""
 
@@ -265,7 +320,7 @@ class Settings:
 
     def is_set(self, name: str) -> bool:
         """Whether the variable has a value of its own."""
-        return bool(self._environment.get(_BY_NAME[name].name, "").strip())
+        return bool(self._environment.get(_variable(name).name, "").strip())
 
     def get(self, name: str) -> str | None:
         """The value or the default of a variable.
@@ -273,7 +328,7 @@ class Settings:
         Raises:
             SettingError: The value is not one of those allowed.
         """
-        variable = _BY_NAME[name]
+        variable = _variable(name)
         value = self._environment.get(name, "").strip() or variable.default
         if value is not None and variable.choices and value not in variable.choices:
             raise SettingError(
@@ -291,7 +346,7 @@ class Settings:
         value = self.get(name)
         if value is None:
             raise SettingError(
-                f"{name} is not set: {_BY_NAME[name].purpose}.",
+                f"{name} is not set: {_variable(name).purpose}.",
                 todo=f"Set {name} in the environment or in .env; .env.example lists every variable.",
             )
         return value
@@ -313,6 +368,11 @@ class Settings:
     def lake_url(self) -> str:
         """Folder or object-store address of the landing snapshots."""
         return self.get("LAKE_URL") or str(self.home / "lake")
+
+    @property
+    def duckdb_file(self) -> Path:
+        """The analytical copy of declared files."""
+        return Path(self.get("DUCKDB_FILE") or self.home / "analysis.duckdb")
 
     @property
     def spool_folder(self) -> Path:
@@ -452,6 +512,39 @@ class Settings:
             )
         basic = (self.require("VDS_USERNAME"), self.secret("VDS_PASSWORD"))
         return VdsAdapSettings(url, self.require("VDS_BASE_DN"), basic, None, ca_bundle)
+
+    @property
+    def named_sources(self) -> list[str]:
+        """Names of the sources that are set up for declared pipelines."""
+        found = (_SOURCE.fullmatch(name) for name in sorted(self._environment) if self._environment[name].strip())
+        return [match["name"].lower() for match in found if match and match["what"] == "URL"]
+
+    def named_source(self, name: str) -> NamedSourceSettings:
+        """The way to a source that declared pipelines name, from variables that begin with `SOURCE_<NAME>_`.
+
+        Args:
+            name: In lower case, as it stands in a `defs.yaml`.
+
+        Raises:
+            SettingError: The name is none, or a variable is missing or wrong.
+        """
+        if not _NAME.fullmatch(name):
+            raise SettingError(
+                f"{name!r} is no name of a source: it must consist of small letters, digits and underscores.",
+                todo="Correct `resource` in the defs.yaml.",
+            )
+        prefix = f"SOURCE_{name.upper()}"
+        auth = self.require(f"{prefix}_AUTH")
+        return NamedSourceSettings(
+            name=name,
+            url=self._url(f"{prefix}_URL"),
+            auth=auth,
+            identity=self.require(f"{prefix}_ID") if auth in ("basic", "hawk") else "",
+            key=None if auth == "none" else self.secret(f"{prefix}_KEY"),
+            key_header=self.require(f"{prefix}_KEY_HEADER"),
+            redirect_hosts=tuple(self._parts(f"{prefix}_REDIRECT_HOSTS", ",")),
+            ca_bundle=self.get(f"{prefix}_CA_BUNDLE"),
+        )
 
     def course_api(self) -> CourseApiSettings:
         """The way to SnapLogic's course task.
@@ -607,9 +700,21 @@ class Settings:
         if not _is_plain_url(value):
             raise SettingError(
                 f"{name} is not a usable address; it must look like https://host/path, without user or password in it.",
-                todo=f"Set {name} ({_BY_NAME[name].purpose}).",
+                todo=f"Set {name} ({_variable(name).purpose}).",
             )
         return value
+
+
+def _variable(name: str) -> Variable:
+    """What is known of a variable; those of any named source are those of DATAHUB, without its way of logging on."""
+    known = _BY_NAME.get(name)
+    if known is None and (match := _SOURCE.fullmatch(name)):
+        like = _BY_NAME[f"SOURCE_DATAHUB_{match['what']}"]
+        source = match["name"].lower()
+        purpose = like.purpose.replace("the API that the declared datasets come from", f"the source {source!r}")
+        purpose = purpose.replace("that API", f"the source {source!r}")
+        return replace(like, name=name, purpose=purpose, default="none" if match["what"] == "AUTH" else like.default)
+    return _BY_NAME[name]
 
 
 _MAIL: Final = re.compile(r"[\w.+%\-]{1,64}@[\w\-]+(\.[\w\-]+)*", re.ASCII)

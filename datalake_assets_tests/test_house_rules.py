@@ -19,7 +19,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "datalake_assets"
 TESTS = ROOT / "datalake_assets_tests"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
-INIT_FILES = sorted([*PACKAGE.rglob("__init__.py"), *TESTS.rglob("__init__.py")])
+# `dg` finds components by the names in their package, so that is where they are written in every defs.yaml.
+EXPORTING = {PACKAGE / "components" / "__init__.py"}
+INIT_FILES = sorted({*PACKAGE.rglob("__init__.py"), *TESTS.rglob("__init__.py")} - EXPORTING)
 
 # Folders that know nothing of orchestration, and what of the package each may import besides itself.
 APART_FROM_DAGSTER = ("lake", "notify", "simulator", "sources")

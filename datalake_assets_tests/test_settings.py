@@ -178,6 +178,70 @@ def test_the_directory_is_asked_through_its_wrapper_or_itself() -> None:
     assert (with_token.basic, with_token.bearer) == (None, SecretStr(SECRET))
 
 
+def test_a_named_source_is_reached_as_its_own_variables_say() -> None:
+    hub = {"SOURCE_DATAHUB_URL": "https://hub.example.edu", "SOURCE_DATAHUB_ID": "lake", "SOURCE_DATAHUB_KEY": SECRET}
+    chosen = Settings(hub).named_source("datahub")
+    assert (chosen.url, chosen.auth, chosen.identity) == ("https://hub.example.edu", "hawk", "lake")
+    assert chosen.key == SecretStr(SECRET)
+    assert SECRET not in repr(chosen)
+
+
+def test_a_source_of_any_name_can_be_declared() -> None:
+    """A new dataset from a new source takes variables and YAML, and no Python."""
+    other = {
+        "SOURCE_CITY_PARKING_URL": "https://parking.example.edu",
+        "SOURCE_CITY_PARKING_AUTH": "api_key",
+        "SOURCE_CITY_PARKING_KEY": SECRET,
+        "SOURCE_CITY_PARKING_KEY_HEADER": "x-parking",
+        "SOURCE_CITY_PARKING_CA_BUNDLE": "/etc/ca.pem",
+        "SOURCE_CITY_PARKING_REDIRECT_HOSTS": "a.example.edu, b.example.edu",
+    }
+    chosen = Settings(other).named_source("city_parking")
+    assert (chosen.auth, chosen.key, chosen.key_header) == ("api_key", SecretStr(SECRET), "x-parking")
+    assert (chosen.ca_bundle, chosen.redirect_hosts) == ("/etc/ca.pem", ("a.example.edu", "b.example.edu"))
+    open_to_all = Settings({"SOURCE_WEATHER_URL": "https://weather.example.edu"}).named_source("weather")
+    assert (open_to_all.auth, open_to_all.key) == ("none", None)
+
+
+def test_the_sources_that_are_set_up_can_be_listed() -> None:
+    """`datalake doctor` looks at each of them."""
+    given = {
+        "SOURCE_WEATHER_URL": "https://w",
+        "SOURCE_A_B_URL": "https://x",
+        "SOURCE_X_KEY": SECRET,
+        "SOURCE_Y_URL": "",
+    }
+    assert Settings(given).named_sources == ["a_b", "weather"]
+
+
+def test_the_taxi_files_have_a_real_address_by_default() -> None:
+    chosen = Settings({}).named_source("nyc_tlc")
+    assert chosen.url.startswith("https://github.com/")
+    assert (chosen.auth, len(chosen.redirect_hosts)) == ("none", 2)
+
+
+@pytest.mark.parametrize(
+    ("environment", "name", "message"),
+    [
+        ({}, "datahub", "SOURCE_DATAHUB_URL is not set: address of the API"),
+        ({"SOURCE_X_AUTH": "none"}, "x", "SOURCE_X_URL is not set: address of the source 'x'"),
+        ({"SOURCE_X_URL": "https://x", "SOURCE_X_AUTH": "jwt"}, "x", "SOURCE_X_AUTH is 'jwt'; it must be one of none"),
+        ({"SOURCE_X_URL": "https://x", "SOURCE_X_AUTH": "bearer"}, "x", "SOURCE_X_KEY is not set"),
+        ({"SOURCE_X_URL": "https://x", "SOURCE_X_AUTH": "basic"}, "x", "SOURCE_X_ID is not set"),
+        ({"SOURCE_X_URL": "x"}, "x", "SOURCE_X_URL is not a usable address"),
+        ({}, "X", "'X' is no name of a source"),
+        ({}, "../x", "is no name of a source"),
+    ],
+)
+def test_a_named_source_that_cannot_be_reached_says_which_variable_is_wrong(
+    environment: dict[str, str], name: str, message: str
+) -> None:
+    with pytest.raises(SettingError) as refusal:
+        Settings(environment).named_source(name)
+    assert message in str(refusal.value)
+    assert "What to do:" in str(refusal.value)
+
+
 # -------------------------------------------------------------------------------------------------- refusals
 
 

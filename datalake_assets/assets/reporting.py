@@ -105,13 +105,19 @@ async def observed_schema(connection: asyncpg.Connection, table: Table) -> dg.Ta
     return column_schema(table, [(row["name"], row["type"]) for row in rows])
 
 
-async def preview(connection: asyncpg.Connection, table: Table) -> dg.MarkdownMetadataValue:
-    """At most ten rows of a table as Markdown; documents and personal columns are masked."""
+async def preview(
+    connection: asyncpg.Connection, table: Table, query: str = "layers/preview.sql"
+) -> dg.MarkdownMetadataValue:
+    """At most ten rows of a table as Markdown; documents and personal columns are masked.
+
+    Args:
+        connection: The lake.
+        table: The table.
+        query: The statement that chooses the rows.
+    """
     columns = [column for column in table.columns if column.name not in _UNREAD]
     read = [column.name for column in columns if not column.personal]
-    rows = await connection.fetch(
-        statement("layers/preview.sql", table=table.name, names=read, key=table.key), PREVIEW_ROWS
-    )
+    rows = await connection.fetch(statement(query, table=table.name, names=read, key=table.key), PREVIEW_ROWS)
     lines = ["| " + " | ".join(column.name for column in columns) + " |", "|" + "---|" * len(columns)]
     lines.extend(
         "| " + " | ".join(MASK if column.personal else _cell(row[column.name]) for column in columns) + " |"

@@ -188,6 +188,14 @@ def examine_sources(settings: Settings) -> Iterator[Finding]:
             yield Finding(area, "error", f"{source.address} is set, its credentials are not.", f"Set {ways}.")
             continue
         yield _address(settings, source, area)
+    for name in settings.named_sources:
+        area = f"source {name}"
+        try:
+            settings.named_source(name)
+        except DatalakeError as error:
+            yield _failure(area, error)
+        else:
+            yield _address(settings, Source(name, f"SOURCE_{name.upper()}_URL", ()), area)
 
 
 def _address(settings: Settings, source: Source, area: str) -> Finding:

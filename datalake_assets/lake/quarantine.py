@@ -4,7 +4,7 @@ The table mirrors what the snapshots hold, so it can be made anew from them; a r
 day, after which the tables follow as from a first good load. Judging documents is in `documents.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from hashlib import blake2b
@@ -54,27 +54,39 @@ async def mirror(connection: asyncpg.Connection, landing: Landing, snapshot: Sna
         How many rows of the snapshot are in quarantine.
     """
     piece = snapshot.slice
+    answers = landing.answers(snapshot) if snapshot.outcomes.quarantined else iter(())
+    place = (piece.entity.name, piece.load_date, piece.scope_text)
+    return await mirror_answers(connection, place, answers, run_id)
+
+
+async def mirror_answers(
+    connection: asyncpg.Connection, place: tuple[str, date, str], answers: Iterable[Answer], run_id: str
+) -> int:
+    """Make the table show the quarantined ones of some answers for a partition, inside the caller's transaction.
+
+    Args:
+        connection: The lake.
+        place: What the partition is called: entity or table, date, scope.
+        answers: All of the partition; others than quarantined ones are passed over.
+        run_id: Who loads them.
+
+    Returns:
+        How many of them are in quarantine.
+    """
     fingerprints: list[bytes] = []
-    if snapshot.outcomes.quarantined:
-        rows: list[tuple[object, ...]] = []
-        for answer in landing.answers(snapshot):
-            if answer.outcome is not Outcome.QUARANTINED:
-                continue
-            mark = fingerprint(answer)
-            fingerprints.append(mark)
-            key = ["" if part is None else str(part) for part in answer.key]
-            rows.append((key, answer.rule, answer.reason, answer.source, answer.document, mark))
-            if len(rows) >= _CHUNK_ROWS:
-                await _upsert(connection, piece, rows, run_id)
-                rows = []
-        await _upsert(connection, piece, rows, run_id)
-    await connection.execute(
-        statement("quarantine/supersede.sql"),
-        piece.entity.name,
-        piece.load_date,
-        piece.scope_text,
-        fingerprints,
-    )
+    rows: list[tuple[object, ...]] = []
+    for answer in answers:
+        if answer.outcome is not Outcome.QUARANTINED:
+            continue
+        mark = fingerprint(answer)
+        fingerprints.append(mark)
+        key = ["" if part is None else str(part) for part in answer.key]
+        rows.append((*place, key, answer.rule, answer.reason, answer.source, answer.document, mark, run_id))
+        if len(rows) >= _CHUNK_ROWS:
+            await connection.executemany(statement("quarantine/upsert.sql"), rows)
+            rows = []
+    await connection.executemany(statement("quarantine/upsert.sql"), rows)
+    await connection.execute(statement("quarantine/supersede.sql"), *place, fingerprints)
     return len(fingerprints)
 
 
@@ -240,13 +252,4 @@ def _quarantined(row: asyncpg.Record, *, with_document: bool = False) -> Quarant
         source=row["source"],
         state=row["state"],
         document=row["document"] if with_document else None,
-    )
-
-
-async def _upsert(
-    connection: asyncpg.Connection, piece: LoadSlice, rows: list[tuple[object, ...]], run_id: str
-) -> None:
-    await connection.executemany(
-        statement("quarantine/upsert.sql"),
-        [(piece.entity.name, piece.load_date, piece.scope_text, *row, run_id) for row in rows],
     )

@@ -26,6 +26,8 @@ PeopleSoft's queries (terms; ids of students; terms of one person) have two endp
   GET  /snaplogic/course?term=STRM&csEnv=test                 header x-api-key
   POST /snaplogic/person?objects=['student']&csEnv=test       header x-api-key
   POST /person/v1/batch                                       header x-api-key
+  GET  /v4/dataset/omis-dataset                               Hawk
+  GET  /files/green/green_tripdata_2021-01.csv.gz             for anybody
 When it listens, it prints (or writes to --ready-file) its address, the token of its control, and the
 environment variables with which the real clients find it.
 
@@ -42,6 +44,8 @@ control (header x-sim-token):
   GET  /_sim/truth?kind=term&since=DATE&day=DATE   what the lake must hold after landing these days
   GET  /_sim/truth?kind=person&day=DATE            who there is that day, as sent; &documents=true, &endpoint=NAME
   GET  /_sim/truth?kind=course&day=DATE&term=2258  the courses of a term that day, likewise
+  GET  /_sim/truth?kind=dataset&day=DATE&dataset=omis-dataset   records and columns of a dataset, counted
+  GET  /_sim/truth?kind=taxi&colour=green&month=2021-01         rows and sums of a month
   GET  /_sim/requests                         who asked what, how often, with which headers
   POST /_sim/reset                            as if just started
 

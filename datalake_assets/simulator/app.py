@@ -18,7 +18,9 @@ from datalake_assets.simulator.control import Control
 from datalake_assets.simulator.courses import CoursePopulation
 from datalake_assets.simulator.credentials import Credentials
 from datalake_assets.simulator.cstools import CsTools
+from datalake_assets.simulator.datasets import DatasetApi, DatasetTruth, datasets
 from datalake_assets.simulator.exchange import OTHER_HOST, exchange
+from datalake_assets.simulator.files import Files, FileTruth
 from datalake_assets.simulator.frame import Endpoint, Received, Reply, page
 from datalake_assets.simulator.ideal import CourseIdeal, Ideals, PersonIdeal, active_terms, counted_sources
 from datalake_assets.simulator.people import People
@@ -62,6 +64,7 @@ def build(config: Config, preset: str, token: str, day: date | None = None) -> S
     records = PersonRecords(people, documents, config)
     of_courses = SnapLogicCourse(courses, credentials)
     of_persons = (PersonApi(records, credentials), SnapPerson(records, credentials, config))
+    of_datasets, of_files = datasets(config), Files(config)
     endpoints: list[Endpoint] = [
         CsTools(queries, credentials),
         QueryAccessService(queries, credentials, alias_fields=config.alias_fields),
@@ -70,6 +73,8 @@ def build(config: Config, preset: str, token: str, day: date | None = None) -> S
         Vds(directory, credentials, config),
         Adap(directory, credentials),
         *of_persons,
+        DatasetApi(of_datasets, credentials, config),
+        of_files,
     ]
     presets = Presets(config, terms, (endpoint.source for endpoint in endpoints))
     state = State(presets, preset, day, credentials.secrets(), Throttle(config))
@@ -77,7 +82,8 @@ def build(config: Config, preset: str, token: str, day: date | None = None) -> S
         [PersonIdeal(people, documents, records, of_persons), CourseIdeal(courses, of_courses)],
         {"person": counted_sources(people), "course": active_terms(terms)},
     )
-    control = Control(state, endpoints, presets, ideals, token)
+    tellers = (DatasetTruth(of_datasets), FileTruth(of_files))
+    control = Control(state, endpoints, presets, ideals, tellers, token)
     return Starlette(
         routes=[
             *control.routes(),

@@ -114,13 +114,17 @@ class SimulatorControl:
         endpoint: str | None = None,
         term: str | None = None,
         documents: bool = False,
+        dataset: str | None = None,
+        colour: str | None = None,
+        month: str | None = None,
         **patience: float,
     ) -> dict[str, Any]:
         """What the lake must hold: of terms after landing days, of people and courses as they are sent on one day.
 
         Args:
             kind: The kind of document: `term`, `person` or `course`. The first goes by `since`, `day`, `days`,
-                `endpoint` and patience, the others by `day`, `term`, `endpoint` and `documents`.
+                `endpoint` and patience, the others by `day`, `term`, `endpoint` and `documents`. Or `dataset`, by
+                `day`, `dataset` and `documents`; or `taxi`, by `day`, `colour` and `month`.
             since: First day; None: the first of the scenario, or `day`.
             day: Last day; None: the day that is shown.
             days: Exactly these days instead of every day from `since` to `day`.
@@ -128,6 +132,9 @@ class SimulatorControl:
                 `personapi` (the other is `snapperson`).
             term: The term whose courses are meant.
             documents: Tell the documents too, without sensitive keys.
+            dataset: The name of a dataset, such as `omis-dataset`.
+            colour: `green` or `yellow`.
+            month: A month such as `2021-01`.
             **patience: What its client puts up with: attempts, deadline_s, silence_s, body_mb, retry_after_s.
         """
         asked: dict[str, Any] = {
@@ -136,6 +143,9 @@ class SimulatorControl:
             "day": day,
             "endpoint": endpoint,
             "term": term,
+            "dataset": dataset,
+            "colour": colour,
+            "month": month,
             **patience,
         }
         if kind == "term":

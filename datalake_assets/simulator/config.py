@@ -183,6 +183,16 @@ class Config:
     empty_docs_rate: float = field(
         default=0.002, metadata=_knob(_share, "share of documents after which SnapLogic sends an empty object")
     )
+    dataset_records: int = field(
+        default=2000, metadata=_knob(_whole(1, 10_000_000), "orders on the first day; the other datasets go by it")
+    )
+    dataset_page_size: int = field(
+        default=100, metadata=_knob(_whole(1, 10_000), "records of a page, where a client names no page size")
+    )
+    taxi_rows: int = field(
+        default=2000,
+        metadata=_knob(_whole(1, 10_000_000), "green trips of a month; of yellow ones there are three times as many"),
+    )
     person_batch_s: float = field(default=0.0, metadata=_knob(_seconds, "seconds that a batch of persons takes"))
     gateway_cut_s: float = field(
         default=900.0, metadata=_knob(_seconds, "seconds after which a gateway gives up on a batch of persons: 504")

@@ -5,11 +5,11 @@ stands in `truth.py` and `ideal.py`, what faults are in `faults.py`.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import date
 from hmac import compare_digest
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -23,7 +23,7 @@ from datalake_assets.simulator.faults import KNOBS, parse_fault
 from datalake_assets.simulator.frame import Endpoint
 from datalake_assets.simulator.ideal import Asked, Ideals
 from datalake_assets.simulator.json_text import write
-from datalake_assets.simulator.presets import Presets
+from datalake_assets.simulator.presets import FaultPlan, Presets
 from datalake_assets.simulator.state import State
 from datalake_assets.simulator.truth import KINDS, Truth
 
@@ -31,6 +31,24 @@ _Handler = Callable[[Request], Awaitable[Response]]
 
 _PATIENCE: Final = tuple(setting.name for setting in fields(Patience))
 _LONGEST_TRUTH: Final = 1000
+
+
+class Teller(Protocol):
+    """Tells the truth about one kind of thing on a day."""
+
+    @property
+    def kind(self) -> str:
+        """The kind."""
+        ...
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """What can be asked besides the day."""
+        ...
+
+    def told(self, day: date, asked: Mapping[str, str], plan: FaultPlan) -> dict[str, Any]:
+        """The truth."""
+        ...
 
 
 class Control:
@@ -41,15 +59,25 @@ class Control:
         endpoints: The endpoints there are.
         presets: The presets there are.
         ideals: The ideals there are.
+        tellers: Who tells the truth about what is no document of a campus.
         token: What a request must carry in the header `x-sim-token`.
     """
 
-    def __init__(self, state: State, endpoints: list[Endpoint], presets: Presets, ideals: Ideals, token: str) -> None:
+    def __init__(
+        self,
+        state: State,
+        endpoints: list[Endpoint],
+        presets: Presets,
+        ideals: Ideals,
+        tellers: Iterable[Teller],
+        token: str,
+    ) -> None:
         self._state = state
         self._endpoints = endpoints
         self._presets = presets
         self._token = token
         self._ideals = ideals
+        self._tellers = {teller.kind: teller for teller in tellers}
         self._truth_of = Truth(endpoints)
 
     def routes(self) -> list[Route]:
@@ -148,8 +176,10 @@ class Control:
         kind = request.query_params.get("kind")
         if kind in self._ideals.kinds:
             return await self._ideal(request, kind)
+        if kind in self._tellers:
+            return await self._told(request, self._tellers[kind])
         if kind not in KINDS:
-            raise SimulatorError(f"kind is {kind!r}.", allowed=[*KINDS, *self._ideals.kinds])
+            raise SimulatorError(f"kind is {kind!r}.", allowed=[*KINDS, *self._ideals.kinds, *self._tellers])
         asked = _parameters(request, ("kind", "since", "day", "days", "endpoint", *_PATIENCE))
         endpoint = asked.get("endpoint", self._endpoints[0].name)
         days, patience = self._asked_days(asked), _patience(asked)
@@ -167,6 +197,15 @@ class Control:
             return write(self._ideals.told(kind, wanted, documents=wants_documents)).encode()
 
         # In a thread of its own, so that the sources go on answering while many documents are put together.
+        return Response(await run_in_threadpool(told), media_type="application/json")
+
+    async def _told(self, request: Request, teller: Teller) -> Response:
+        asked = _parameters(request, ("kind", "day", *teller.parameters))
+        day, plan = parse_day(asked["day"], "day") if "day" in asked else self._state.day, self._state.plan
+
+        def told() -> bytes:
+            return json.dumps(teller.told(day, asked, plan)).encode()
+
         return Response(await run_in_threadpool(told), media_type="application/json")
 
     def _asked_days(self, asked: Mapping[str, str]) -> list[date]:

@@ -25,6 +25,8 @@ class Credentials:
         vds_key: Bearer key of VDS.
         vds_user: DN of a user of VDS.
         vds_password: Password of that user.
+        datahub_id: Hawk id of a client of the datasets.
+        datahub_key: Hawk key of that client.
     """
 
     cstools_key: str
@@ -37,6 +39,8 @@ class Credentials:
     vds_key: str
     vds_user: str
     vds_password: str
+    datahub_id: str
+    datahub_key: str
 
     @classmethod
     def of(cls, seed: int) -> "Credentials":
@@ -53,6 +57,8 @@ class Credentials:
             vds_key="simulated-" + dice.text(24, "vds key"),
             vds_user="uid=simulated,ou=services,dc=example,dc=edu",
             vds_password="simulated-" + dice.text(24, "vds password"),
+            datahub_id="simulated-client",
+            datahub_key="simulated-" + dice.text(24, "datahub key"),
         )
 
     @property
@@ -78,4 +84,5 @@ class Credentials:
             self.vds_key,
             self.vds_password,
             self.vds_basic,
+            self.datahub_key,
         )

@@ -177,6 +177,35 @@ KNOBS: Final[Mapping[str, Knob]] = {
         "A line in the middle that is no JSON, no object, or no UTF-8.",
         how=Parameter("text", ("text", "scalar", "bad_utf8")),
     ),
+    "hawk": _knob(
+        "body",
+        "An answer's signature is wrong or missing, or of another body; or a right request is refused: as seen before, "
+        "or by a clock that is so many seconds ahead.",
+        how=Parameter(
+            "bad_response_mac", ("bad_response_mac", "no_server_auth", "other_body", "replay_refused", "clock_skew")
+        ),
+        seconds=Parameter(300, highest=86_400),
+    ),
+    "paging": _knob(
+        "body",
+        "A page names itself as the next, or one elsewhere, or none; it is the one before, or empty though not last.",
+        how=Parameter(
+            "next_loops",
+            ("next_loops", "next_other_host", "next_other_path", "missing_next", "page_twice", "empty_page"),
+        ),
+    ),
+    "dataset": _knob(
+        "body",
+        "A field is gone, new, or of another type; all records are gone, or a share of them.",
+        how=Parameter("field_vanishes", ("field_vanishes", "field_appears", "type_changes", "empty", "shrinks")),
+        share=Parameter(0.2, highest=1),
+    ),
+    "file": _knob(
+        "body",
+        "The first rows are of another month, or say NA; the file is of another colour, or its gzip stream is cut.",
+        how=Parameter("other_month", ("other_month", "na_text", "na_number", "other_colour", "cut_gzip")),
+        rows=Parameter(3, lowest=1, highest=1_000_000),
+    ),
     "row_cap": _knob("rows", "Silently no more than so many rows.", rows=Parameter(100, lowest=1)),
     "missing_records": _knob("rows", "Rows are left out; counts and numbers still tell."),
     "dup_records": _knob("rows", "Rows come twice, alike or different.", how=Parameter("same", ("same", "different"))),

@@ -13,7 +13,7 @@ from typing import Final
 from datalake_assets.simulator.config import Config
 from datalake_assets.simulator.days import Days
 from datalake_assets.simulator.errors import SimulatorError
-from datalake_assets.simulator.faults import Fault, fault
+from datalake_assets.simulator.faults import KNOBS, Fault, fault
 from datalake_assets.simulator.population import Dice
 from datalake_assets.simulator.terms import SCENARIO_OUTAGE, TermPopulation
 
@@ -184,6 +184,12 @@ _REALISTIC: Final = (
         fault("ndjson_extra_types", how="meta"),
         fault("ndjson_extra_types", how="summary"),
         fault("ndjson_extra_types", how="heartbeat"),
+    ),
+    *_within(
+        ("datahub", "files"),
+        fault("latency", ms=5, jitter_ms=20),
+        fault("status_503", rate=0.05, first_n=1),
+        fault("conn_reset", rate=0.03, first_n=1, when="mid_body"),
     ),
     *_within(
         _BATCHES,
@@ -361,6 +367,17 @@ _PASSING_PERSONS_TERMS: Final = (
 )
 
 
+_LOST_DATASETS: Final = (
+    *_LOST_TO_ALL,
+    fault("malformed_json", how="cut"),
+    *(fault("hawk", how=how) for how in KNOBS["hawk"].parameters["how"].options),
+    *(fault("paging", how=how) for how in KNOBS["paging"].parameters["how"].options),
+    *(fault("dataset", how=how) for how in KNOBS["dataset"].parameters["how"].options),
+)
+
+_LOST_FILES: Final = tuple(fault("file", how=how) for how in KNOBS["file"].parameters["how"].options)
+
+
 @dataclass(frozen=True)
 class _Hostility:
     """What `hostile` does to requests of one kind.
@@ -414,6 +431,8 @@ _HOSTILITIES: Final = (
     _Hostility(_TERMS_OF_PERSONS, _PASSING_PERSONS_TERMS, (), _LOST_TO_ALL, 0.04, ("terms of persons",)),
     _Hostility((_COURSES,), _PASSING_QUICKLY, (*_SPOILT_DOCUMENTS, *_SPOILT_COURSES), _LOST_COURSES, 0.1, ("courses",)),
     _Hostility(_PERSONS, _PASSING_QUICKLY, (*_SPOILT_DOCUMENTS, *_SPOILT_PERSONS), _LOST_PERSONS, 0.06, ("persons",)),
+    _Hostility(("datahub",), _PASSING_QUICKLY, (), _LOST_DATASETS, 0.1, ("datasets",)),
+    _Hostility(("files",), _PASSING_QUICKLY, (), _LOST_FILES, 0.06, ("files",)),
 )
 
 

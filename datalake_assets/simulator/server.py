@@ -136,6 +136,15 @@ def _environments(base_url: str, credentials: Credentials) -> dict[str, dict[str
                 "VDS_PASSWORD": credentials.vds_password,
             },
         },
+        "datahub": {
+            "hawk": {
+                "SOURCE_DATAHUB_URL": base_url,
+                "SOURCE_DATAHUB_AUTH": "hawk",
+                "SOURCE_DATAHUB_ID": credentials.datahub_id,
+                "SOURCE_DATAHUB_KEY": credentials.datahub_key,
+            },
+        },
+        "nyc_tlc": {"files": {"SOURCE_NYC_TLC_URL": f"{base_url}/files"}},
         "sap": {"bapi": {"SAP_URL": f"{base_url}/sap", "SAP_KEY": credentials.sap_key}},
     }
 

@@ -10,7 +10,7 @@ import asyncio
 import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from datalake_assets.sources.errors import PermanentSourceError, SourceError, TransientSourceError
 
@@ -101,6 +101,14 @@ class BodyReader:
             raise too_large(self._limit, self._where)
 
 
+class Verifies(Protocol):
+    """Says whether a body is the source's own."""
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Raise a `SourceError` if it is not."""
+        ...
+
+
 class BodyStream:
     """The decoded body of one answer, piece by piece, in the order of the wire; it can be read once.
 
@@ -113,6 +121,8 @@ class BodyStream:
         shown_url: The address asked, fit to be shown.
         where: Request, address, attempt and request id as one text, for errors.
         attempt: Number of this attempt, from 1.
+        status: The answer's status.
+        signature: What the answer's own signature is checked with, if it has one.
 
     Attributes:
         whole: False until the end was reached; then, whether the transport proved that the body is complete
@@ -131,12 +141,16 @@ class BodyStream:
         shown_url: str,
         where: str,
         attempt: int,
+        status: int = 200,
+        signature: Verifies | None = None,
     ) -> None:
         self.headers = headers
         self.request_id = request_id
         self.shown_url = shown_url
         self.where = where
         self.attempt = attempt
+        self.status = status
+        self._signature = signature
         self.whole = False
         self.bytes_in = 0
         self._raw = raw
@@ -159,6 +173,28 @@ class BodyStream:
         if self._failure is not None:
             raise self._failure
         return await anext(self._pieces)
+
+    def verify(self, body: bytes) -> None:
+        """Believe a body that was held whole, or refuse it.
+
+        Raises:
+            SourceError: Its signature is missing or wrong.
+        """
+        if self._signature is None:
+            return
+        try:
+            self._signature.verify(self.headers, body)
+        except SourceError as error:
+            error.where = self.where
+            if self.whole:
+                raise
+        else:
+            return
+        raise TransientSourceError(
+            "The answer does not fit its signature, and nothing shows that all of it came.",
+            where=self.where,
+            todo="A proxy or gateway may be cutting answers off; run the load again later.",
+        )
 
     async def start(self, is_enough: Callable[[bytes], bool]) -> bytes:
         """The beginning of the body, as much as is enough or all there is; it is read again afterwards."""

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar, cast
-from urllib.parse import quote, urlencode
+from typing import Any, Final, Generic, Protocol, Self, TypeVar, cast
+from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 import stamina
@@ -54,6 +54,34 @@ _REDACTOR: Final[ContextVar[Redactor | None]] = ContextVar("redactor of the requ
 
 DEFAULT_USER_AGENT: Final = "datalake-assets"
 
+_OK: Final = frozenset({200})
+_JSON_BODY: Final = "application/json"
+
+
+class Signature(Protocol):
+    """What one attempt carries, and by what its answer is believed."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers of the request."""
+        ...
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> None:
+        """Raise a `SourceError` unless the answer, names of headers in lower case, is the source's own."""
+        ...
+
+
+class Signer(Protocol):
+    """Signs requests: each attempt anew, and byte for byte what is sent."""
+
+    def sign(self, method: str, url: str, content: bytes = b"", content_type: str = "") -> Signature:
+        """The signature of one attempt."""
+        ...
+
+    def why_refused(self, headers: Mapping[str, str]) -> str:
+        """What can be wrong if the source refuses a logon, as one sentence."""
+        ...
+
 
 @dataclass
 class HttpStats:
@@ -66,7 +94,7 @@ class HttpStats:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A complete answer with status 200, and what it cost.
+    """A complete answer with a status that was asked for, 200 unless said otherwise, and what it cost.
 
     Attributes:
         whole: Whether the transport proved that the body is complete (length, chunks or gzip trailer). A body
@@ -99,6 +127,9 @@ class _Call(Generic[T]):
     shown_url: str
     redactor: Redactor
     request_id: str
+    headers: Callable[[], Mapping[str, str]] | None = field(repr=False)
+    statuses: frozenset[int]
+    as_sent: bool
     read: Callable[[BodyStream], Awaitable[T]] | None = field(repr=False)
 
 
@@ -123,6 +154,9 @@ class HttpSource:
         policy: What a request may cost.
         headers: Headers sent with every request; all values are treated as secrets.
         basic: User and password for Basic authentication.
+        signer: Signs every attempt; its answers are held whole, and believed only if their signature is right.
+        redirect_hosts: Hosts whose address a `RedirectedError` tells besides the source's own, for a client that
+            goes there without credentials.
         ca_bundle: File or folder with the only authorities trusted; the public ones if None.
         user_agent: Sent as `User-Agent`.
     """
@@ -135,6 +169,8 @@ class HttpSource:
         policy: RequestPolicy,
         headers: Mapping[str, SecretStr] | None = None,
         basic: tuple[str, SecretStr] | None = None,
+        signer: Signer | None = None,
+        redirect_hosts: Iterable[str] = (),
         ca_bundle: str | Path | None = None,
         user_agent: str = DEFAULT_USER_AGENT,
     ) -> None:
@@ -153,7 +189,10 @@ class HttpSource:
         self._headers["User-Agent"] = SecretStr(user_agent)
         for header, value in self._headers.items():
             _check_header(name, header, value)
+        self._signer = signer
+        self._redirect_hosts = frozenset(redirect_hosts)
         self._ca_bundle = ca_bundle
+        self._user_agent = user_agent
         self.redactor = Redactor(secrets)
         self._slots = Slots(policy.concurrency)
         self._budget = RetryBudget(floor=policy.retry_floor, share=policy.retry_share)
@@ -203,6 +242,8 @@ class HttpSource:
         key: str,
         accept: tuple[str, ...] = JSON,
         personal: Iterable[str] = (),
+        headers: Mapping[str, str] | None = None,
+        statuses: frozenset[int] = _OK,
     ) -> Answer:
         """Ask once, and again while the failure is transient and attempts are left; the body is held whole.
 
@@ -216,6 +257,8 @@ class HttpSource:
             key: What the request is for, as shown in errors and logs; never a person's id.
             accept: Media types that the answer may have.
             personal: Values of this request that must appear in no text.
+            headers: Further headers, which are no secrets.
+            statuses: Statuses that are an answer; 304 comes without a body.
 
         Raises:
             TransientSourceError: The source failed on every attempt.
@@ -225,8 +268,9 @@ class HttpSource:
 
         async def hold(stream: BodyStream) -> Answer:
             body = b"".join([piece async for piece in stream])
+            stream.verify(body)
             return Answer(
-                status=200,
+                status=stream.status,
                 headers=stream.headers,
                 body=body,
                 whole=stream.whole,
@@ -237,8 +281,10 @@ class HttpSource:
                 bytes_in=stream.bytes_in,
             )
 
-        return await self.receive(
-            method, path, params=params, json=json, key=key, accept=accept, personal=personal, read=hold
+        redactor = self.redactor.knowing(personal)
+        further = None if headers is None else lambda: headers
+        return await self._answered(
+            self._call(method, path, params, json, key, accept, redactor, hold, further, statuses)
         )
 
     async def receive(
@@ -251,6 +297,9 @@ class HttpSource:
         key: str,
         accept: tuple[str, ...] = JSON,
         personal: Iterable[str] = (),
+        headers: Callable[[], Mapping[str, str]] | None = None,
+        statuses: frozenset[int] = _OK,
+        as_sent: bool = False,
         read: Callable[[BodyStream], Awaitable[T]],
     ) -> T:
         """Ask like `request`, but hand the body over as it comes instead of holding it.
@@ -263,6 +312,9 @@ class HttpSource:
             key: What the request is for, as shown in errors and logs; never a person's id.
             accept: Media types that the answer may have.
             personal: Values of this request that must appear in no text.
+            headers: Tells, before every attempt, further headers, which are no secrets.
+            statuses: Statuses that are an answer; 304 comes without a body.
+            as_sent: Leave the body encoded as the source keeps it, and ask for no encoding.
             read: Reads the body; called once per attempt, when status and kind of the answer are known to be
                 good, and again from the beginning if that attempt fails. A `TransientSourceError` that it raises
                 is retried like any other; everything else ends the request, an `OSError` of its own included. If
@@ -277,7 +329,17 @@ class HttpSource:
             TransientSourceError: The source failed on every attempt.
             PermanentSourceError: Asking again cannot help, or the source is stopped.
         """
-        call = self._call(method, path, params, json, key, accept, self.redactor.knowing(personal), read)
+        redactor = self.redactor.knowing(personal)
+        call = self._call(method, path, params, json, key, accept, redactor, read, headers, statuses, as_sent)
+        if self._signer is not None:
+            raise PermanentSourceError(
+                f"{self.name} signs its answers, so they cannot be read piece by piece.",
+                where=call.key,
+                todo="Have it asked without a signature, or for something that can be held whole.",
+            )
+        return await self._answered(call)
+
+    async def _answered(self, call: _Call[T]) -> T:
         try:
             result = await self._until_answered(call)
         except SourceError as failure:
@@ -305,6 +367,30 @@ class HttpSource:
         call: _Call[None] = self._call("POST", path, None, json, key, ("*/*",), self.redactor.knowing(personal), None)
         await self._in_turn(call, 1)
 
+    def url_of(self, path: str) -> str:
+        """The address that a path is asked at.
+
+        Raises:
+            PermanentSourceError: It would be at another place.
+        """
+        return str(self._url(path, None, self.redactor))
+
+    def without_credentials(self, url: str) -> "HttpSource":
+        """Another place that this source sends its clients to, asked within the same policy; not open yet.
+
+        Args:
+            url: An address there, as a `RedirectedError` tells it.
+        """
+        place = urlsplit(url)
+        return HttpSource(
+            self.name,
+            f"{place.scheme}://{place.netloc}",
+            policy=self.policy,
+            redirect_hosts=self._redirect_hosts,
+            ca_bundle=self._ca_bundle,
+            user_agent=self._user_agent,
+        )
+
     def stop(self, failure: SourceError) -> None:
         """Send nothing more; later requests fail with the reason given here. The first reason stays."""
         if self._stopped is None:
@@ -320,6 +406,9 @@ class HttpSource:
         accept: tuple[str, ...],
         redactor: Redactor,
         read: Callable[[BodyStream], Awaitable[T]] | None,
+        headers: Callable[[], Mapping[str, str]] | None = None,
+        statuses: frozenset[int] = _OK,
+        as_sent: bool = False,
     ) -> _Call[T]:
         url = self._url(path, params, redactor)
         return _Call(
@@ -331,6 +420,9 @@ class HttpSource:
             shown_url=redactor.text(str(url)),
             redactor=redactor,
             request_id=uuid.uuid4().hex,
+            headers=headers,
+            statuses=statuses,
+            as_sent=as_sent,
             read=read,
         )
 
@@ -398,21 +490,24 @@ class HttpSource:
         raise failure
 
     async def _exchange(self, call: _Call[T], number: int, where: str, deadline: asyncio.Timeout, slot: Slot) -> T:
-        async with self._response(call, number, where, slot) as response:
+        signature = None
+        if self._signer is not None:
+            kind = "" if call.content is None else _JSON_BODY
+            signature = self._signer.sign(call.method, str(call.url), call.content or b"", kind)
+        async with self._response(call, number, where, slot, signature) as response:
             if call.read is None and response.is_success:
                 self._first_answer.open()
                 return cast("T", None)
-            if call.read is None or response.status_code != 200:
-                # Not even 204 or 206 will do: no body, or a part of one, is not what was asked for.
+            if call.read is None or response.status_code not in call.statuses:
+                # Not even 204 or 206 will do unless they were asked for: no body, or a part of one, is no answer.
                 # The status is known, its body has a deadline of its own: a slow 401 must stay a 401.
                 deadline.reschedule(None)
                 raise await self._refusal(response, call, where)
             declared = response.headers.get("content-length", "")
             if declared.isdigit() and int(declared) > self.policy.body_bytes:
                 raise too_large(self.policy.body_bytes, where)
-            reader = BodyReader(
-                encoding=response.headers.get("content-encoding", ""), limit=self.policy.body_bytes, where=where
-            )
+            encoding = "" if call.as_sent else response.headers.get("content-encoding", "")
+            reader = BodyReader(encoding=encoding, limit=self.policy.body_bytes, where=where)
             chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
             end = cast("float", deadline.when())
             # At its end the stream fails, and only then the reader: it can hand back what it has.
@@ -427,21 +522,26 @@ class HttpSource:
                     shown_url=call.shown_url,
                     where=where,
                     attempt=number,
+                    status=response.status_code,
+                    signature=signature,
                 )
-                start = await stream.start(tells_its_kind)
-                self._check_kind(start, stream, call, where)
+                if response.status_code == 200:
+                    start = await stream.start(tells_its_kind)
+                    self._check_kind(start, stream, call, where)
                 self._first_answer.open()
                 return await call.read(stream)
 
     @contextlib.asynccontextmanager
-    async def _response(self, call: _Call[T], number: int, where: str, slot: Slot) -> AsyncGenerator[httpx.Response]:
+    async def _response(
+        self, call: _Call[T], number: int, where: str, slot: Slot, signature: Signature | None
+    ) -> AsyncGenerator[httpx.Response]:
         """The head of the answer; its connection is closed, or kept if the body was read to its end."""
         if not self._connections:
             raise PermanentSourceError(f"{self.name} is not open; use it with `async with`.", where=where)
         request = httpx.Request(
             call.method,
             call.url,
-            headers=self._request_headers(call, number),
+            headers=self._request_headers(call, number, signature),
             content=call.content,
             extensions=self._extensions,
         )
@@ -479,13 +579,15 @@ class HttpSource:
             failure = self._transport_failure(error, call, where)
         raise failure
 
-    def _request_headers(self, call: _Call[T], number: int) -> dict[str, str]:
+    def _request_headers(self, call: _Call[T], number: int, signature: Signature | None) -> dict[str, str]:
         # Never held in a variable: some tools print the variables of every frame of a traceback.
         return {
             **{name: value.get_secret_value() for name, value in self._headers.items()},
-            **({} if call.content is None else {"Content-Type": "application/json"}),
+            **({} if signature is None else signature.headers),
+            **({} if call.headers is None else call.headers()),
+            **({} if call.content is None else {"Content-Type": _JSON_BODY}),
             "Accept": ", ".join(call.accept),
-            "Accept-Encoding": "gzip",
+            "Accept-Encoding": "identity" if call.as_sent else "gzip",
             "X-Request-ID": f"{call.request_id}-{number}",
         }
 
@@ -499,14 +601,14 @@ class HttpSource:
                 where=where,
                 todo="Set the source's address to the one that answers itself.",
                 status=status,
-                location=self._on_this_origin(call.url, response.headers["location"]),
+                location=self._known_place(call.url, response.headers["location"]),
             )
         if status in REFUSED_LOGON_STATUSES:
             what = f"{self.name} refused the logon with status {status}."
-            todo = (
-                "Check the user and password, or the key, and whether it may be used from here. "
-                "Nothing more is asked in this load, so that the account is not locked."
-            )
+            todo = "Check the user and password, or the key, and whether it may be used from here."
+            if self._signer is not None:
+                todo = self._signer.why_refused({name.lower(): value for name, value in response.headers.items()})
+            todo = f"{todo} Nothing more is asked in this load, so that the account is not locked."
             # Stopped before the body is read: until then, others would go on trying.
             self.stop(PermanentSourceError(what, where=where, todo=todo, status=status))
             said = await self._excerpt(response, call)
@@ -633,15 +735,16 @@ class HttpSource:
             status=reason.status,
         )
 
-    def _on_this_origin(self, asked: httpx.URL, location: str) -> str | None:
-        """The full address of a redirect, if this source's credentials may go there."""
+    def _known_place(self, asked: httpx.URL, location: str) -> str | None:
+        """The full address of a redirect, if this source's credentials may go there, or the host is a known one."""
         try:
             url = asked.join(location)
         except httpx.InvalidURL:
             return None
         base = self._base_url
-        same = (url.scheme, url.host, url.port) == (base.scheme, base.host, base.port) and not url.userinfo
-        return str(url) if same else None
+        same = (url.scheme, url.host, url.port) == (base.scheme, base.host, base.port)
+        known = url.host in self._redirect_hosts and url.scheme in ("https", base.scheme)
+        return str(url) if (same or known) and not url.userinfo else None
 
     def _where(self, call: _Call[T], number: int) -> str:
         return (

@@ -16,6 +16,9 @@ JSON: Final = ("application/json", "text/json", "text/plain")
 NDJSON: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl", *JSON)
 """Media types accepted as lines of JSON, none of which is registered; no line at all is an answer too."""
 
+ANYTHING: Final = ("*/*",)
+"""A file of any kind; a web page in its place is still refused."""
+
 XML: Final = ("application/xml", "text/xml")
 
 _START_BYTES: Final = 2048
@@ -65,7 +68,7 @@ def wrong_kind(
         A verdict whose text continues "The source answered with ...".
     """
     wants_json = not _JSON_TYPES.isdisjoint(accept)
-    asked = "JSON" if wants_json else " or ".join(accept)
+    asked = "JSON" if wants_json else "a file" if accept == ANYTHING else " or ".join(accept)
     operator = "Ask the operator of the source with the request id; asking again would not help."
     blank = _BLANK.match(body)
     first = blank.end() if blank else 0
@@ -84,7 +87,7 @@ def wrong_kind(
     is_xml = start.startswith(b"<")
     if is_xml and _XML_TYPES.isdisjoint(accept):
         return WrongKind(f"XML where {asked} was asked. {_begins(start, redactor)}", operator)
-    if media and media not in accept and not (wants_json and media.endswith("+json")):
+    if media and media not in accept and accept != ANYTHING and not (wants_json and media.endswith("+json")):
         shown = redactor.text(media[:80])
         return WrongKind(f"something it calls {shown!r} where {asked} was asked.", operator)
     if wants_json and not is_xml and start[:1] not in (b"{", b"["):

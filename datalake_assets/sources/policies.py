@@ -114,5 +114,11 @@ body read line by line."""
 HAWK_PAGE: Final = RequestPolicy(connect_s=10, read_s=60, total_s=120, attempts=4, concurrency=1, body_bytes=64 * MiB)
 """One page of a Hawk dataset, held whole because its signature covers all of it."""
 
+API_PAGE: Final = HAWK_PAGE
+"""One page of any other API dataset: the same numbers."""
+
+URL_FILE: Final = RequestPolicy(connect_s=10, read_s=60, total_s=1800, attempts=4, concurrency=2, body_bytes=8 * GiB)
+"""One file, streamed to a disk. A month of taxi trips has 25 MB, the largest of them half a GB."""
+
 NOTIFICATION: Final = RequestPolicy(connect_s=5, read_s=10, total_s=15, attempts=1, concurrency=1, body_bytes=MiB)
 """One message to a webhook, within a sensor's tick of a minute; what is not taken is sent again at a later tick."""

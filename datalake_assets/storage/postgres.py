@@ -561,6 +561,7 @@ async def copy_batches(
     *,
     deadline_s: float,
     schema: str | None = None,
+    freeze: bool = False,
 ) -> int:
     """Append Arrow batches to a table by binary COPY, all of them or none.
 
@@ -572,6 +573,8 @@ async def copy_batches(
             keep the table locked.
         deadline_s: Longest time by the clock on the wall, in seconds.
         schema: Schema of the table; None for a temporary one of this session.
+        freeze: Make the rows visible to every snapshot that can see the table, which this very transaction must
+            have made: a reader that began earlier would otherwise find the table empty.
 
     Returns:
         The number of rows.
@@ -601,7 +604,12 @@ async def copy_batches(
 
         return str(
             await connection.copy_to_table(
-                table, source=pieces(), columns=list(columns), schema_name=schema, format="binary"
+                table,
+                source=pieces(),
+                columns=list(columns),
+                schema_name=schema,
+                format="binary",
+                freeze=freeze or None,
             )
         )
 

@@ -397,20 +397,20 @@ def _numeric(scale: int | None, values: pa.Array) -> list[Any]:
     if odd := scale % 4:
         rest, group = _split(rest, 10**odd)
         groups.append(pc.multiply(group, 10 ** (4 - odd)))
-    for _ in range(-(-(18 - odd) // 4)):
+    while not groups or pc.max(rest).as_py():  # amounts of money have few digits: two groups, not five
         rest, group = _split(rest, 10_000)
         groups.append(group)
     weight = len(groups) - -(-scale // 4) - 1
-    head = (
-        (8 + 2 * len(groups)).to_bytes(4, "big")
-        + len(groups).to_bytes(2, "big")
-        + weight.to_bytes(2, "big", signed=True)
+    length, count = (8 + 2 * len(groups)).to_bytes(4, "big"), len(groups).to_bytes(2, "big")
+    positive, negative = (
+        pa.scalar(length + count + weight.to_bytes(2, "big", signed=True) + sign + scale.to_bytes(2, "big"), _BYTES)
+        for sign in (b"\x00\x00", b"\x40\x00")
     )
-    validity = values.is_valid()
+    is_negative = pc.less(unscaled, 0)
+    head = pc.if_else(is_negative, negative, positive) if pc.any(is_negative).as_py() else positive
+    validity = values.is_valid() if values.null_count else None
     return [
-        pc.if_else(validity, pa.scalar(head, _BYTES), _NULL),
-        pc.if_else(pc.less(unscaled, 0), _where_valid(validity, b"\x40\x00"), _where_valid(validity, b"\x00\x00")),
-        _where_valid(validity, scale.to_bytes(2, "big")),
+        head if validity is None else pc.if_else(validity, head, _NULL),
         *(_bytes_of(_swapped(group.cast(pa.int16()), "h"), 2, len(values), validity) for group in reversed(groups)),
     ]
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datalake_assets_tests.benchmarks import usual
+from datalake_assets_tests.benchmarks.declared import taxi_memory, taxi_month
 from datalake_assets_tests.benchmarks.extraction import extraction, extraction_memory
 from datalake_assets_tests.benchmarks.history import history
 from datalake_assets_tests.benchmarks.loads import backfill, first_load, reloads
@@ -33,6 +34,8 @@ CASES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "extraction_memory": extraction_memory,
     "orchestration": orchestration,
     "history": history,
+    "taxi_month": taxi_month,
+    "taxi_memory": taxi_memory,
 }
 
 

@@ -87,6 +87,14 @@ def test_a_clock_that_is_wrong_is_an_error(commands: Commands) -> None:
             "ok",
             "Configured.",
         ),
+        ({"SOURCE_HUB_URL": "https://hub.example"}, "source hub", "ok", "Configured."),
+        ({"SOURCE_HUB_URL": "http://hub.example"}, "source hub", "warning", "unencrypted"),
+        (
+            {"SOURCE_DATAHUB_URL": "https://hub.example", "SOURCE_DATAHUB_KEY": "hidden-7"},
+            "source datahub",
+            "error",
+            "SOURCE_DATAHUB_ID is not set",
+        ),
         ({"LAKE_URL": "nowhere://lake"}, "lake files", "error", "LAKE_URL cannot be listed"),
     ],
 )

@@ -61,7 +61,7 @@ def test_another_interface_needs_to_be_insisted_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--preset", "chaos"], "clean, realistic, hostile, poison-day, outage:peoplesoft"),
+        (["--preset", "chaos"], "clean, realistic, hostile, poison-day, outage:datahub"),
         (["--preset", "poison-day"], "poison-day needs a day"),
         (["--knob", "colour=red"], "whitespace_rate"),
         (["--knob", "seed"], "NAME=VALUE"),
@@ -160,6 +160,11 @@ def test_environments_lead_clients_to_it(simulator: SimulatorControl) -> None:
         "SAP_KEY",
         "VDS_URL",
         "VDS_KEY",
+        "SOURCE_DATAHUB_URL",
+        "SOURCE_DATAHUB_AUTH",
+        "SOURCE_DATAHUB_ID",
+        "SOURCE_DATAHUB_KEY",
+        "SOURCE_NYC_TLC_URL",
     }
     cstools, qas = ({*simulator.environment(flavour)} - others for flavour in ("cstools", "qas"))
     assert cstools == {"CS_ENV", "DE_CSTOOLS_ENDPOINT", "DE_CSTOOLS_KEY"}

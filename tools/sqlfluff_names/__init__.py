@@ -16,6 +16,8 @@ class Column(str):
     name: str
     type: str
     sql_type: str
+    sql: str
+    nullable = False
     path: tuple[str, ...]
     max_length = 4
 
@@ -23,7 +25,7 @@ class Column(str):
         """Make one from its name, its PostgreSQL type and its path in the document."""
         column = super().__new__(cls, name)
         column.name = name
-        column.type = column.sql_type = type_name
+        column.type = column.sql_type = column.sql = type_name
         column.path = path
         return column
 
@@ -57,3 +59,26 @@ prepared, state = "prepared", "state"
 shows_documents = True
 kind = "table"
 zone = "UTC"
+part = TableName("lake_parts", "omis_dataset_1")
+index = TableName("dit", "omis_dataset_key")
+column = columns[0]
+name, by, schema, role, stage = "acad_career", "acad_career", "dit", "reader", "stage_1"
+is_unique = True
+method = 'btree ("acad_career")'
+definition = "check (strm > '2')"
+text = "'words'"
+
+
+class Step:
+    """A rule for rows."""
+
+    where = "strm is null"
+    set = {"strm": "'0000'"}  # noqa: RUF012
+
+
+rules = (Step(), Step())
+types = {"strm": "text"}
+view = TableName("dit", "completed_omis_orders")
+fields = ({"expression": "strm", "name": "Term"}, {"expression": "net_price / 100", "name": "Net Price"})
+condition = "net_price > 0"
+periods = ({"start": "date '2019-07-01'", "view": view},)

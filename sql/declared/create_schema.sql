@@ -1,0 +1,2 @@
+-- The schema of declared tables.
+create schema if not exists {{ schema | column }}

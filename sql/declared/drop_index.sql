@@ -1,0 +1,2 @@
+-- The index of a key that is declared no more.
+drop index {{ index | table }}

@@ -1,0 +1,2 @@
+-- The rows of the last load.
+drop table {{ part | table }}

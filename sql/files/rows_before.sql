@@ -1,0 +1,6 @@
+-- Rows of a partition at its latest load; none if it was never loaded. $1: asset, $2: partition.
+select rows_new
+from ops.receipt
+where asset = $1 and partition = $2
+order by attempt desc
+limit 1

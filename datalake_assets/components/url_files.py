@@ -394,7 +394,7 @@ def build_url_files(spec: UrlFilesSpec, folder: Path, *, metadata: Mapping[str, 
         assets.append(_copy_asset(spec, metadata))
     name = f"{spec.name.schema}__{spec.name.table}"
     job = dg.define_asset_job(
-        name,
+        f"{name}_load",
         selection=dg.AssetSelection.assets(*assets),
         description=f"Loads {'one file' if spec.partitions else 'the file'} into {spec.name}.",
     )
@@ -402,7 +402,7 @@ def build_url_files(spec: UrlFilesSpec, folder: Path, *, metadata: Mapping[str, 
     if spec.schedule is None:
         return made
     keys = (lambda _, moment: spec.latest(moment)) if spec.partitions else None
-    trigger = build_trigger(name=f"{name}_schedule", job=job, schedule=spec.schedule, running=running, keys=keys)
+    trigger = build_trigger(name=f"{name}_load", job=job, schedule=spec.schedule, running=running, keys=keys)
     return dg.Definitions.merge(made, trigger)
 
 

@@ -1,8 +1,5 @@
 """The code location as users meet it: names, descriptions, schedules; loaded without any environment."""
 
-import os
-import subprocess
-import sys
 from datetime import UTC, date, datetime
 
 import dagster as dg
@@ -21,21 +18,6 @@ from datalake_assets.storage.migrations import migrate
 @pytest.fixture(scope="module")
 def definitions() -> dg.Definitions:
     return defs()
-
-
-def test_definitions_load_with_an_empty_environment_and_without_a_clock_or_network():
-    """Invariant 10: a missing variable stops the run that needs it, never the whole code location."""
-    code = (
-        "import socket\n"
-        "def refuse(*_): raise AssertionError('network at import')\n"
-        "socket.socket.connect = refuse\n"
-        "from datalake_assets.definitions import defs\n"
-        "print(len(defs().resolve_all_asset_specs()))\n"
-    )
-    environment = {"PATH": os.environ["PATH"], "DAGSTER_DISABLE_TELEMETRY": "true"}
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == "26"
 
 
 SOURCES = {

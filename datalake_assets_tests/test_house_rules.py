@@ -206,18 +206,19 @@ def test_dagster_cannot_be_reached_from(folder: str, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_definitions_load_with_an_empty_environment_and_no_network(tmp_path: Path) -> None:
+@pytest.mark.parametrize("location", ["definitions", "pipelines"])
+def test_definitions_load_with_an_empty_environment_and_no_network(tmp_path: Path, location: str) -> None:
     """Invariant 10. What needs a server or a variable to load cannot show what is wrong with either."""
-    code = """
+    code = f"""
 import sys
 
 def refuse(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.bind", "socket.sendto"):
-        raise RuntimeError(f"{event} {arguments[1:]} while definitions load")
+        raise RuntimeError(f"{{event}} {{arguments[1:]}} while definitions load")
 
 sys.addaudithook(refuse)
 import dagster as dg
-from datalake_assets.definitions import defs
+from datalake_assets.{location} import defs
 
 loaded = defs() if callable(defs) else defs
 dg.Definitions.validate_loadable(loaded)
@@ -246,7 +247,7 @@ class Watched(type(os.environ)):
         return super().__getitem__(name)
 
 os.environ.__class__ = Watched
-import datalake_assets.definitions
+import datalake_assets.definitions, datalake_assets.pipelines
 print(*read, sep="\\n", end="")
 """
     result = run_python(code, tmp_path, {"LAKE_START_DATE": "2026-01-15"})

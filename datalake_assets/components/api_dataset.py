@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from datalake_assets.assets.layers import ONE_RETRY, is_last_attempt
 from datalake_assets.assets.reporting import column_schema, observed_schema, preview, reported_failures
-from datalake_assets.components.scheduling import Schedule, build_trigger
+from datalake_assets.components.scheduling import Schedule, build_trigger, job_name
 from datalake_assets.components.yaml_component import YamlComponent, YamlScaffolder
 from datalake_assets.keys import TableName
 from datalake_assets.lake.datasets import (
@@ -302,12 +302,11 @@ class ApiDatasetSpec(_Model):
 # ---------------------------------------------------------------------------------------------------- builder
 
 
-def build_api_dataset(spec: ApiDatasetSpec, *, metadata: Mapping[str, Any], running: bool) -> dg.Definitions:
+def build_api_dataset(spec: ApiDatasetSpec, *, running: bool) -> dg.Definitions:
     """Assets, checks, a job and a schedule of an API dataset.
 
     Args:
         spec: What is declared.
-        metadata: For every asset.
         running: Whether the schedule starts running.
     """
     dataset = spec.dataset
@@ -326,7 +325,7 @@ def build_api_dataset(spec: ApiDatasetSpec, *, metadata: Mapping[str, Any], runn
         kinds={"parquet", "json"},
         tags={"lake/layer": "landing"},
         description=f"One row per record that {spec.source.resource} sent, page and position.\n\n{spec.description}",
-        metadata={**metadata, "dagster/storage_kind": "parquet"},
+        metadata={"dagster/storage_kind": "parquet"},
         **common,
     )
 
@@ -368,7 +367,6 @@ def build_api_dataset(spec: ApiDatasetSpec, *, metadata: Mapping[str, Any], runn
                 description=_description(spec, extract),
                 code_version=dataset.definition,
                 metadata={
-                    **metadata,
                     "dagster/table_name": str(extract.table.name),
                     "dagster/storage_kind": "postgres",
                     "dagster/column_schema": column_schema(table),
@@ -412,9 +410,7 @@ def build_api_dataset(spec: ApiDatasetSpec, *, metadata: Mapping[str, Any], runn
         if not loaded.changed:
             context.log.info("%s", _UNCHANGED)
             found = [
-                Finding(
-                    name, extract.table.name, True, "Nothing was loaded: the tables show the latest snapshot already."
-                )
+                Finding(name, extract.table.name, True, _UNCHANGED)
                 for place, extract in enumerate(dataset.extracts)
                 for name in _checks(extract, is_first=place == 0)
             ]
@@ -434,7 +430,7 @@ def build_api_dataset(spec: ApiDatasetSpec, *, metadata: Mapping[str, Any], runn
             )
 
     job = dg.define_asset_job(
-        name=f"{spec.name}_load",
+        name=job_name(dataset.tables[0].name, "load"),
         selection=dg.AssetSelection.assets(dataset.landing.parts, *(table.name.parts for table in dataset.tables)),
         executor_def=dg.in_process_executor,
         tags={dg.MAX_RUNTIME_SECONDS_TAG: str(MAX_RUNTIME_S)},
@@ -443,7 +439,7 @@ def build_api_dataset(spec: ApiDatasetSpec, *, metadata: Mapping[str, Any], runn
     definitions = dg.Definitions(assets=[source, landing, tables], jobs=[job])
     if spec.schedule is None:
         return definitions
-    trigger = build_trigger(name=f"{spec.name}_load", job=job, schedule=spec.schedule, running=running)
+    trigger = build_trigger(name=job.name, job=job, schedule=spec.schedule, running=running)
     return dg.Definitions.merge(definitions, trigger)
 
 
@@ -548,6 +544,6 @@ class ApiDataset(YamlComponent):
 
     model = ApiDatasetSpec
 
-    def build(self, metadata: dict[str, Any], *, running: bool) -> dg.Definitions:
+    def build(self, *, running: bool) -> dg.Definitions:
         """Assets, checks, a job and a schedule."""
-        return build_api_dataset(self.spec, metadata=metadata, running=running)
+        return build_api_dataset(self.spec, running=running)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from datalake_assets.assets.layers import ONE_RETRY, is_last_attempt
 from datalake_assets.assets.reporting import reported_failures
-from datalake_assets.components.scheduling import Schedule, build_trigger
+from datalake_assets.components.scheduling import Schedule, build_trigger, job_name, refuse_once
 from datalake_assets.components.yaml_component import YamlComponent, YamlScaffolder
 from datalake_assets.keys import TableName
 from datalake_assets.lake.dated_views import LONGEST_NAME, Every, Period, ViewError, make_view
@@ -112,6 +112,7 @@ class DatedViewSpec(_Model):
         first = Period(self.partition.every, self.partition.start, self.partition.timezone)
         if Period.that_ends(self.partition.every, first.last_day).start != self.partition.start:
             raise ValueError(f"`start` is {self.partition.start}, on which no {self.partition.every} begins")
+        refuse_once(self.schedule)
         try:
             self.dated.rendered(first)
         except ViewError as error:
@@ -143,12 +144,11 @@ class DatedViewSpec(_Model):
 # ---------------------------------------------------------------------------------------------------- builder
 
 
-def build_dated_view(spec: DatedViewSpec, *, metadata: Mapping[str, Any], running: bool) -> dg.Definitions:
+def build_dated_view(spec: DatedViewSpec, *, running: bool) -> dg.Definitions:
     """The asset, the job and the schedule of a dated view.
 
     Args:
         spec: What is declared.
-        metadata: For the asset.
         running: Whether the schedule starts running.
     """
     view, partitions = spec.dated, spec.partition.definition
@@ -167,7 +167,6 @@ def build_dated_view(spec: DatedViewSpec, *, metadata: Mapping[str, Any], runnin
                 description=f"One row per row of {spec.table} and {spec.partition.every}; each has a view that bears "
                 f"its last day.\n\n{spec.description}".strip(),
                 metadata={
-                    **metadata,
                     "dagster/table_name": str(view.name),
                     "dagster/storage_kind": "postgres",
                     "lake/where": dg.MetadataValue.md(f"```sql\n{spec.where}\n```"),
@@ -200,7 +199,7 @@ def build_dated_view(spec: DatedViewSpec, *, metadata: Mapping[str, Any], runnin
         return dg.MaterializeResult(asset_key=key)
 
     job = dg.define_asset_job(
-        name=f"{spec.view}_views",
+        name=job_name(view.name, "views"),
         selection=dg.AssetSelection.assets(key),
         executor_def=dg.in_process_executor,
         description=f"Makes the views of {spec.view}.",
@@ -209,7 +208,7 @@ def build_dated_view(spec: DatedViewSpec, *, metadata: Mapping[str, Any], runnin
     if spec.schedule is None:
         return definitions
     trigger = build_trigger(
-        name=f"{spec.view}_views", job=job, schedule=spec.schedule, running=running, keys=_due(spec, partitions, key)
+        name=job.name, job=job, schedule=spec.schedule, running=running, keys=_due(spec, partitions, key)
     )
     return dg.Definitions.merge(definitions, trigger)
 
@@ -265,6 +264,6 @@ class DatedView(YamlComponent):
 
     model = DatedViewSpec
 
-    def build(self, metadata: dict[str, Any], *, running: bool) -> dg.Definitions:
+    def build(self, *, running: bool) -> dg.Definitions:
         """The asset, the job and the schedule."""
-        return build_dated_view(self.spec, metadata=metadata, running=running)
+        return build_dated_view(self.spec, running=running)

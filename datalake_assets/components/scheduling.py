@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema
 
 from datalake_assets.clock import CAMPUS_ZONE
+from datalake_assets.keys import TableName
 
 ONCE: Final = "@once"
 ALIASES: Final = {
@@ -51,7 +51,7 @@ class Schedule(BaseModel):
         return {"cron": value} if isinstance(value, str) else value
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"anyOf": [{"type": "string", "description": "The word or expression alone."}, handler(core_schema)]}
 
     @model_validator(mode="after")
@@ -98,6 +98,26 @@ def _is_cron(text: str) -> bool:
     return len(text.split()) == 5
 
 
+def job_name(table: TableName, does: str) -> str:
+    """Name of the job of a pipeline, e.g. `dit__contacts_load`, which is also that of its schedule.
+
+    Args:
+        table: What it makes.
+        does: `load` or `views`; steps are named by the table alone.
+    """
+    return f"{table.schema}__{table.table}_{does}"
+
+
+def refuse_once(schedule: Schedule | None) -> None:
+    """Refuse a single run of a job that has partitions: nothing would say which of them.
+
+    Raises:
+        ValueError: It is one.
+    """
+    if schedule is not None and schedule.is_once:
+        raise ValueError(f"`{ONCE}` cannot load partitions; use another schedule, or leave it out and backfill")
+
+
 def build_trigger(
     *,
     name: str,
@@ -105,20 +125,18 @@ def build_trigger(
     schedule: Schedule,
     running: bool,
     keys: Keys | None = None,
-    tags: dict[str, str] | None = None,
 ) -> dg.Definitions:
     """What starts a job: a schedule, or for a single run a sensor, which never asks for the same run twice.
 
     Args:
         name: Of the schedule or the sensor.
         job: What it starts.
-        schedule: When.
+        schedule: When; not once where there are partitions.
         running: Whether it starts running.
         keys: The partitions of a tick; None where the job has none.
-        tags: Of its runs.
     """
     if schedule.is_once:
-        return dg.Definitions(sensors=[_once(name, job, schedule, running, keys, tags or {})])
+        return dg.Definitions(sensors=[_once(name, job, schedule, running)])
 
     @dg.schedule(
         name=name,
@@ -133,14 +151,11 @@ def build_trigger(
         if idle := schedule.idle_at(moment):
             return dg.SkipReason(idle)
         if keys is None:
-            return [dg.RunRequest(run_key=f"{name} {_local(moment, schedule)}", tags=tags)]
+            return [dg.RunRequest(run_key=f"{name} {_local(moment, schedule)}")]
         wanted = keys(context, moment)
         if not wanted:
             return dg.SkipReason("Every partition that is over was loaded.")
-        return [
-            dg.RunRequest(run_key=f"{name} {key} {_local(moment, schedule)}", partition_key=key, tags=tags)
-            for key in wanted
-        ]
+        return [dg.RunRequest(run_key=f"{name} {key} {_local(moment, schedule)}", partition_key=key) for key in wanted]
 
     return dg.Definitions(schedules=[tick])
 
@@ -150,12 +165,7 @@ def _local(moment: datetime, schedule: Schedule) -> str:
     return moment.astimezone(ZoneInfo(schedule.timezone)).strftime("%Y-%m-%d %H:%M")
 
 
-def _once(
-    name: str, job: Any, schedule: Schedule, running: bool, keys: Keys | None, tags: dict[str, str]
-) -> dg.SensorDefinition:
-    if keys is not None:
-        raise dg.DagsterInvalidDefinitionError(f"{name}: {ONCE} cannot load partitions; use another schedule.")
-
+def _once(name: str, job: Any, schedule: Schedule, running: bool) -> dg.SensorDefinition:
     @dg.sensor(
         name=name,
         job=job,
@@ -170,6 +180,6 @@ def _once(
         if idle := schedule.idle_at(now):
             return dg.SkipReason(idle)
         context.update_cursor(now.isoformat(timespec="seconds"))
-        return dg.RunRequest(run_key=name, tags=tags)
+        return dg.RunRequest(run_key=name)
 
     return single

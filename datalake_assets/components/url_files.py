@@ -7,7 +7,7 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import date, datetime
 from itertools import product
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from datalake_assets.assets.layers import ONE_RETRY, is_last_attempt
 from datalake_assets.assets.reporting import account, reported_failures
 from datalake_assets.clock import CAMPUS_ZONE
-from datalake_assets.components.scheduling import Schedule, build_trigger
+from datalake_assets.components.scheduling import Schedule, build_trigger, job_name, refuse_once
 from datalake_assets.components.yaml_component import YamlComponent, YamlScaffolder
 from datalake_assets.keys import TableName
 from datalake_assets.lake import files
@@ -284,6 +284,8 @@ class UrlFilesSpec(_Model):
                 raise ValueError(f"rule {rule.name} sets {', '.join(unknown)}, which is no column")
         if len({rule.name for rule in self.rules}) != len(self.rules):
             raise ValueError("two rules have the same name")
+        if dimensions:
+            refuse_once(self.schedule)
         self._check_template(set(dimensions))
         return self
 
@@ -300,6 +302,11 @@ class UrlFilesSpec(_Model):
     def name(self) -> TableName:
         """The table."""
         return TableName(self.target.schema_, self.target.table)
+
+    @property
+    def origin(self) -> list[str] | None:
+        """The files as an asset of their source; None if they stand beside the declaration."""
+        return None if self.source.resource is None else [self.source.resource, self.target.table]
 
     @property
     def landing(self) -> TableName:
@@ -380,36 +387,49 @@ def _listed(names: Names) -> tuple[str, ...]:
 # -------------------------------------------------------------------------------------------------- builder
 
 
-def build_url_files(spec: UrlFilesSpec, folder: Path, *, metadata: Mapping[str, Any], running: bool) -> dg.Definitions:
+def build_url_files(spec: UrlFilesSpec, folder: Path, *, running: bool) -> dg.Definitions:
     """Make definitions of a declaration.
 
     Args:
         spec: What is declared.
         folder: Where files that stand beside the declaration are.
-        metadata: For every asset.
         running: Whether the schedule starts running.
     """
-    assets = [_landing_asset(spec, folder, metadata), _table_asset(spec, metadata)]
+    assets: list[dg.AssetsDefinition] = [_landing_asset(spec, folder), _table_asset(spec)]
     if spec.target.duckdb:
-        assets.append(_copy_asset(spec, metadata))
-    name = f"{spec.name.schema}__{spec.name.table}"
+        assets.append(_copy_asset(spec))
     job = dg.define_asset_job(
-        f"{name}_load",
+        name=job_name(spec.name, "load"),
         selection=dg.AssetSelection.assets(*assets),
         description=f"Loads {'one file' if spec.partitions else 'the file'} into {spec.name}.",
     )
-    made = dg.Definitions(assets=assets, jobs=[job])
+    made = dg.Definitions(assets=[*_source_assets(spec), *assets], jobs=[job])
     if spec.schedule is None:
         return made
     keys = (lambda _, moment: spec.latest(moment)) if spec.partitions else None
-    trigger = build_trigger(name=f"{name}_load", job=job, schedule=spec.schedule, running=running, keys=keys)
+    trigger = build_trigger(name=job.name, job=job, schedule=spec.schedule, running=running, keys=keys)
     return dg.Definitions.merge(made, trigger)
 
 
 # --------------------------------------------------------------------------------------------------- assets
 
 
-def _landing_asset(spec: UrlFilesSpec, folder: Path, metadata: Mapping[str, Any]) -> dg.AssetsDefinition:
+def _source_assets(spec: UrlFilesSpec) -> list[dg.AssetSpec]:
+    if spec.origin is None:
+        return []
+    return [
+        dg.AssetSpec(
+            key=spec.origin,
+            group_name=spec.name.schema,
+            kinds={"source", spec.format.type},
+            owners=[spec.owner],
+            tags={"lake/layer": "source"},
+            description=f"One row per row of the files at {spec.source.path} of {spec.source.resource}.",
+        )
+    ]
+
+
+def _landing_asset(spec: UrlFilesSpec, folder: Path) -> dg.AssetsDefinition:
     asset = dg.AssetKey(spec.landing.parts)
     specs = [
         dg.AssetCheckSpec("balance", asset=asset, description="Rows read = loaded + dropped + quarantined."),
@@ -435,8 +455,10 @@ def _landing_asset(spec: UrlFilesSpec, folder: Path, metadata: Mapping[str, Any]
                 spec,
                 spec.landing,
                 {"parquet", spec.format.type},
-                "Every row of a file, whatever became of it, with its line.",
-                {**metadata, "dagster/column_schema": _schema(spec, line=True)},
+                "landing",
+                "One row per row of a file, whatever became of it, with its line.",
+                {"dagster/column_schema": _schema(spec, line=True)},
+                deps=[spec.origin] if spec.origin else [],
             )
         ],
         check_specs=specs,
@@ -479,7 +501,7 @@ def _landing_asset(spec: UrlFilesSpec, folder: Path, metadata: Mapping[str, Any]
     return landing
 
 
-def _table_asset(spec: UrlFilesSpec, metadata: Mapping[str, Any]) -> dg.AssetsDefinition:
+def _table_asset(spec: UrlFilesSpec) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="__".join(spec.name),
         specs=[
@@ -487,9 +509,9 @@ def _table_asset(spec: UrlFilesSpec, metadata: Mapping[str, Any]) -> dg.AssetsDe
                 spec,
                 spec.name,
                 {"postgres"},
-                spec.description or "The good rows of the files.",
+                "table",
+                spec.description or "One row per good row of the files.",
                 {
-                    **metadata,
                     "dagster/column_schema": _schema(spec),
                     "dagster/table_name": str(spec.name),
                     "dagster/storage_kind": "postgres",
@@ -542,7 +564,7 @@ def _table_asset(spec: UrlFilesSpec, metadata: Mapping[str, Any]) -> dg.AssetsDe
     return table
 
 
-def _copy_asset(spec: UrlFilesSpec, metadata: Mapping[str, Any]) -> dg.AssetsDefinition:
+def _copy_asset(spec: UrlFilesSpec) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="__".join(spec.copy_name),
         specs=[
@@ -550,8 +572,9 @@ def _copy_asset(spec: UrlFilesSpec, metadata: Mapping[str, Any]) -> dg.AssetsDef
                 spec,
                 spec.copy_name,
                 {"duckdb"},
-                f"The rows of {spec.name}, for analysis in DuckDB, where the table is called {spec.name}.",
-                {**metadata, "dagster/column_schema": _schema(spec), "dagster/storage_kind": "duckdb"},
+                "copy",
+                f"One row per row of {spec.name}, for analysis in DuckDB, where the table has the same name.",
+                {"dagster/column_schema": _schema(spec), "dagster/storage_kind": "duckdb"},
                 deps=[spec.landing.parts, spec.name.parts],
             )
         ],
@@ -584,13 +607,15 @@ def _asset_spec(
     spec: UrlFilesSpec,
     name: TableName,
     kinds: set[str],
+    layer: str,
     description: str,
     metadata: Mapping[str, Any],
-    deps: list[list[str]] | None = None,
+    deps: Sequence[list[str]],
 ) -> dg.AssetSpec:
     return dg.AssetSpec(
         key=name.parts,
-        deps=deps or [],
+        deps=deps,
+        tags={"lake/layer": layer},
         group_name=spec.name.schema,
         kinds=kinds,
         owners=[spec.owner],
@@ -686,6 +711,6 @@ class UrlFiles(YamlComponent):
         component.folder = context.path
         return component
 
-    def build(self, metadata: dict[str, Any], *, running: bool) -> dg.Definitions:
+    def build(self, *, running: bool) -> dg.Definitions:
         """Assets, checks, a job and a schedule."""
-        return build_url_files(self.spec, self.folder, metadata=metadata, running=running)
+        return build_url_files(self.spec, self.folder, running=running)

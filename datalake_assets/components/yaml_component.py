@@ -6,9 +6,7 @@ component.
 """
 
 import re
-import warnings
 from abc import abstractmethod
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import dagster as dg
@@ -44,26 +42,15 @@ class YamlComponent(dg.Component):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Everything that the pipeline consists of."""
-        return self.build(self.references(context.path), running=load_settings().schedules_run)
+        return self.build(running=load_settings().schedules_run)
 
     @abstractmethod
-    def build(self, metadata: dict[str, Any], *, running: bool) -> dg.Definitions:
+    def build(self, *, running: bool) -> dg.Definitions:
         """Build from the attributes alone.
 
         Args:
-            metadata: For every asset.
             running: Whether schedules start running.
         """
-
-    def references(self, folder: Path) -> dict[str, Any]:
-        """A link from the UI to the YAML, as metadata of an asset."""
-        path = folder / "defs.yaml" if folder.is_dir() else folder
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", dg.BetaWarning)  # the link decides nothing
-            link = dg.LocalFileCodeReference(
-                file_path=str(path), line_number=1, label=f"{path.parent.name}/{path.name}"
-            )
-            return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[link])}
 
 
 class YamlScaffolder(dg.Scaffolder):

@@ -72,9 +72,7 @@ class Pipelines:
 
     def dataset(self, attributes: dict[str, Any]) -> dg.Definitions:
         """The definitions of an API dataset, with what it needs to run."""
-        return self.with_resources(
-            build_api_dataset(ApiDatasetSpec.model_validate(attributes), metadata={}, running=False)
-        )
+        return self.with_resources(build_api_dataset(ApiDatasetSpec.model_validate(attributes), running=False))
 
     def with_resources(self, *definitions: dg.Definitions) -> dg.Definitions:
         resources = dg.Definitions(resources={"lake": LakeResource(), "sources": SourcesResource()})

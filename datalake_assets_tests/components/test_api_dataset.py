@@ -34,7 +34,7 @@ def test_a_shipped_dataset_equals_the_truth_of_its_day(pipelines, pipeline):
     """false, 0 and '' arrive as themselves, in every column of all three datasets."""
     attributes = attributes_of(pipeline)
     definitions = pipelines.dataset(attributes)
-    result = pipelines.run(definitions, f"{pipeline}_load")
+    result = pipelines.run(definitions, f"dit__{pipeline}_load")
     assert set(checks_of(result).values()) == {True}
     truth = pipelines.simulator.truth("dataset", dataset=attributes["source"]["path"].rpartition("/")[2])
     assert pipelines.fetch(f"select count(*) as n from dit.{pipeline}")[0]["n"] == truth["records"]
@@ -57,15 +57,15 @@ def count(pipelines: Pipelines, table: str = "omis_dataset") -> int:
 
 def test_the_next_day_replaces_and_an_unchanged_source_is_neither_fetched_nor_loaded(pipelines):
     definitions = pipelines.dataset(OMIS)
-    pipelines.run(definitions, "omis_dataset_load")
+    pipelines.run(definitions, "dit__omis_dataset_load")
     asked = len(pipelines.simulator.requests()["requests"])
-    again = pipelines.run(definitions, "omis_dataset_load")
+    again = pipelines.run(definitions, "dit__omis_dataset_load")
     assert len(pipelines.simulator.requests()["requests"]) == asked + 1
     assert set(checks_of(again).values()) == {True}
     (event,) = [each for each in again.get_asset_materialization_events() if each.asset_key.path[0] == "dit"]
     assert event.materialization.metadata["lake/changed"].value is False
     pipelines.show(first_day() + timedelta(days=1))
-    pipelines.run(definitions, "omis_dataset_load")
+    pipelines.run(definitions, "dit__omis_dataset_load")
     truth = pipelines.simulator.truth("dataset", dataset="omis-dataset")
     assert count(pipelines) == truth["records"]
     assert len(pipelines.fetch("select from ops.receipt where asset = 'dit.omis_dataset'")) == 2
@@ -96,25 +96,25 @@ FAULTS = {
 def test_whatever_the_source_does_the_old_table_stays_and_the_next_run_needs_no_cleaning(pipelines, fault):
     """Invariant 3 and weaknesses 3 to 7 and 9 of the earlier system."""
     definitions = pipelines.dataset(OMIS)
-    pipelines.run(definitions, "omis_dataset_load")
+    pipelines.run(definitions, "dit__omis_dataset_load")
     before = pipelines.fetch("select * from dit.omis_dataset order by 1")
     pipelines.show(first_day() + timedelta(days=1))
     condition, said = FAULTS[fault]
     pipelines.simulator.set_faults([{"scope": "datasets", **condition}])
-    result = pipelines.run(definitions, "omis_dataset_load", raise_on_error=False)
+    result = pipelines.run(definitions, "dit__omis_dataset_load", raise_on_error=False)
     assert not result.success
     assert said in failure_of(result)
     assert pipelines.fetch("select * from dit.omis_dataset order by 1") == before
     assert len(pipelines.fetch("select from pg_tables where schemaname = 'lake_parts'")) == 1
     pipelines.simulator.set_faults()
-    assert pipelines.run(definitions, "omis_dataset_load").success
+    assert pipelines.run(definitions, "dit__omis_dataset_load").success
     assert count(pipelines) == pipelines.simulator.truth("dataset", dataset="omis-dataset")["records"]
 
 
 def test_a_failed_check_is_told_as_a_failed_check(pipelines):
     definitions = pipelines.dataset(OMIS)
     pipelines.simulator.set_faults([{"fault": "dataset", "scope": "datasets", "how": "empty"}])
-    result = pipelines.run(definitions, "omis_dataset_load", raise_on_error=False)
+    result = pipelines.run(definitions, "dit__omis_dataset_load", raise_on_error=False)
     assert checks_of(result)["omis_dataset.enough_rows"] is False
 
 
@@ -125,7 +125,7 @@ def test_an_empty_page_in_the_middle_and_an_unknown_field_are_no_reason_to_stop(
         {"fault": "dataset", "scope": "datasets", "how": "field_appears"},
     ]
     pipelines.simulator.set_faults(faults)
-    result = pipelines.run(definitions, "omis_dataset_load")
+    result = pipelines.run(definitions, "dit__omis_dataset_load")
     assert [name for name, passed in checks_of(result).items() if not passed] == ["omis_dataset.no_field_is_unknown"]
     assert count(pipelines) == pipelines.simulator.truth("dataset", dataset="omis-dataset")["records"]
 
@@ -133,11 +133,11 @@ def test_an_empty_page_in_the_middle_and_an_unknown_field_are_no_reason_to_stop(
 def test_upsert_keeps_what_the_source_no_longer_tells(pipelines):
     attributes = {**OMIS, "target": {**OMIS["target"], "load": "upsert"}}
     definitions = pipelines.dataset(attributes)
-    pipelines.run(definitions, "omis_dataset_load")
+    pipelines.run(definitions, "dit__omis_dataset_load")
     keys = {row[0] for row in pipelines.fetch("select omis_order_reference from dit.omis_dataset")}
     later = first_day() + timedelta(days=200)
     pipelines.show(later)
-    pipelines.run(definitions, "omis_dataset_load")
+    pipelines.run(definitions, "dit__omis_dataset_load")
     documents = pipelines.simulator.truth("dataset", dataset="omis-dataset", documents=True)["documents"]
     now = {row[0] for row in pipelines.fetch("select omis_order_reference from dit.omis_dataset")}
     assert now == keys | documents.keys()
@@ -147,7 +147,7 @@ def test_upsert_keeps_what_the_source_no_longer_tells(pipelines):
 def test_a_page_size_is_asked_for_and_more_pages_than_allowed_are_refused(pipelines):
     paging = {"type": "next_link", "size_parameter": "page_size", "size": 20, "max_pages": 3}
     definitions = pipelines.dataset({**OMIS, "source": {**OMIS["source"], "paging": paging}})
-    result = pipelines.run(definitions, "omis_dataset_load", raise_on_error=False)
+    result = pipelines.run(definitions, "dit__omis_dataset_load", raise_on_error=False)
     assert not result.success
     assert "3" in failure_of(result)
     assert PAGE_SIZE != 20

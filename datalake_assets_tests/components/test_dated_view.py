@@ -18,7 +18,7 @@ MONTHS = [date(2019 + (6 + month) // 12, (6 + month) % 12 + 1, 1) for month in r
 
 def view(pipelines: Pipelines, attributes: dict[str, Any]) -> dg.Definitions:
     spec = DatedViewSpec.model_validate(attributes)
-    return pipelines.with_resources(build_dated_view(spec, metadata={}, running=False))
+    return pipelines.with_resources(build_dated_view(spec, running=False))
 
 
 def backfill(pipelines: Pipelines, name: str, first: date = MONTHS[0], last: date = MONTHS[-1], **options: Any) -> Any:
@@ -27,7 +27,7 @@ def backfill(pipelines: Pipelines, name: str, first: date = MONTHS[0], last: dat
         "dagster/asset_partition_range_start": first.isoformat(),
         "dagster/asset_partition_range_end": last.isoformat(),
     }
-    return pipelines.run(view(pipelines, attributes), f"{name}_views", tags=tags, **options)
+    return pipelines.run(view(pipelines, attributes), f"dit__{name}_views", tags=tags, **options)
 
 
 def dated(name: str, month: date) -> str:
@@ -37,7 +37,7 @@ def dated(name: str, month: date) -> str:
 @pytest.fixture
 def omis(pipelines: Pipelines) -> list[dict[str, Any]]:
     """The orders, loaded, and as the source tells them."""
-    pipelines.run(pipelines.dataset(attributes_of("omis_dataset")), "omis_dataset_load")
+    pipelines.run(pipelines.dataset(attributes_of("omis_dataset")), "dit__omis_dataset_load")
     return list(pipelines.simulator.truth("dataset", dataset="omis-dataset", documents=True)["documents"].values())
 
 
@@ -75,7 +75,9 @@ def test_cancelled_orders_are_those_since_the_financial_year_began(pipelines, om
 
 def test_the_two_others_are_made_and_all_columns_means_all(pipelines, omis):
     backfill(pipelines, "omis_client_survey")
-    pipelines.run(pipelines.dataset(attributes_of("investment_projects_dataset")), "investment_projects_dataset_load")
+    pipelines.run(
+        pipelines.dataset(attributes_of("investment_projects_dataset")), "dit__investment_projects_dataset_load"
+    )
     backfill(pipelines, "investment_projects")
     (row,) = pipelines.fetch(
         "select count(*) as n from pg_attribute where attrelid = 'dit.investment_projects_2019_07_31'::regclass"
@@ -95,7 +97,7 @@ def test_views_survive_the_next_load_and_show_it(pipelines, omis):
     pipelines.execute("create view dit.own as select * from dit.omis_client_survey")
     pipelines.execute("grant select on dit.omis_client_survey_2019_07_31 to public")
     pipelines.show(date(2026, 12, 24))
-    pipelines.run(pipelines.dataset(attributes_of("omis_dataset")), "omis_dataset_load")
+    pipelines.run(pipelines.dataset(attributes_of("omis_dataset")), "dit__omis_dataset_load")
     backfill(pipelines, "omis_client_survey")
     assert pipelines.fetch("select count(*) as n from dit.own")[0]["n"] > 0
     granted = "select relacl::text as acl from pg_class where oid = 'dit.omis_client_survey_2019_07_31'::regclass"
@@ -106,7 +108,7 @@ def test_a_column_that_the_dataset_lost_fails_before_anything_is_dropped(pipelin
     backfill(pipelines, "omis_client_survey")
     attributes = attributes_of("omis_dataset")
     lost = {**attributes, "columns": [each for each in attributes["columns"] if each.get("to") != "company_name"]}
-    result = pipelines.run(pipelines.dataset(lost), "omis_dataset_load", raise_on_error=False)
+    result = pipelines.run(pipelines.dataset(lost), "dit__omis_dataset_load", raise_on_error=False)
     assert 'Column "company_name" is no longer declared, but views read it: dit.omis_client_survey_2019_07_31' in (
         failure_of(result)
     )
@@ -139,7 +141,7 @@ SMALL: dict[str, Any] = {
 def test_a_value_is_a_literal_whatever_it_holds(pipelines, omis, value):
     """Invented parameters cannot become SQL."""
     attributes = {**SMALL, "columns": [{"expr": "{{ params.value }}", "as": "value"}], "params": {"value": value}}
-    pipelines.run(view(pipelines, attributes), "small_views", partition_key="2019-07-01")
+    pipelines.run(view(pipelines, attributes), "dit__small_views", partition_key="2019-07-01")
     assert {row["value"] for row in pipelines.fetch("select distinct value from dit.small")} == {value}
 
 
@@ -195,7 +197,7 @@ def test_the_schedule_catches_up_with_every_month_that_is_over(pipelines, tmp_pa
             scheduled_execution_time=datetime(2019, 11, 1, 4, tzinfo=UTC),
             repository_def=found.get_repository_def(),
         ) as context:
-            result = found.resolve_schedule_def("small_views").evaluate_tick(context)
+            result = found.resolve_schedule_def("dit__small_views").evaluate_tick(context)
             return [request.partition_key for request in result.run_requests or []]
 
     assert requested(definitions) == ["2019-07-01", "2019-09-01", "2019-10-01"]

@@ -33,9 +33,9 @@ attributes:
 LOAD = """
 import sys
 import dagster as dg
-from datalake_assets.definitions import defs
+from datalake_assets.pipelines import defs
 with dg.DagsterInstance.ephemeral() as instance:
-    result = defs().resolve_job_def("advisers_load").execute_in_process(instance=instance)
+    result = defs().resolve_job_def("dit__advisers_load").execute_in_process(instance=instance)
 print([each.check_name for each in result.get_asset_check_evaluations() if not each.passed])
 """
 

@@ -56,7 +56,7 @@ def write(place: ServedFiles, color: str, month: str, *lines: str) -> None:
 
 
 def rides(folder: Path, **changes: Any) -> dg.Definitions:
-    return build_url_files(UrlFilesSpec.model_validate({**RIDES, **changes}), folder, metadata={}, running=False)
+    return build_url_files(UrlFilesSpec.model_validate({**RIDES, **changes}), folder, running=False)
 
 
 def test_a_month_goes_to_the_lake_to_postgres_and_to_duckdb(place: ServedFiles) -> None:
@@ -152,7 +152,7 @@ def test_a_file_beside_the_declaration_keeps_the_text_na(place: ServedFiles, tmp
         }
     )
     for _ in range(2):
-        assert place.materialize(build_url_files(spec, tmp_path, metadata={}, running=False), None).success
+        assert place.materialize(build_url_files(spec, tmp_path, running=False), None).success
     assert place.rows("select zone_id, zone from trips.zones order by 1") == [(264, "NV"), (265, "NA")]
 
 

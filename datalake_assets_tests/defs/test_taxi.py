@@ -35,12 +35,12 @@ needs_real_files = pytest.mark.skipif(
 
 def lookup(name: str) -> dg.Definitions:
     declared = yaml.safe_load((DEFS / name / "defs.yaml").read_text())["attributes"]
-    return build_url_files(UrlFilesSpec.model_validate(declared), DEFS / name, metadata={}, running=False)
+    return build_url_files(UrlFilesSpec.model_validate(declared), DEFS / name, running=False)
 
 
 def rides(**changes: Any) -> dg.Definitions:
     declared = rides_spec().model_dump(by_alias=True)
-    return build_url_files(UrlFilesSpec.model_validate({**declared, **changes}), DEFS, metadata={}, running=False)
+    return build_url_files(UrlFilesSpec.model_validate({**declared, **changes}), DEFS, running=False)
 
 
 def loaded(place: ServedFiles, definitions: dg.Definitions, partition: str | None) -> dict[str, Any]:

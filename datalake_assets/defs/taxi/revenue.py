@@ -115,6 +115,7 @@ def _asset(
                 deps=deps,
                 group_name=rides.name.schema,
                 kinds={"postgres", "sql"},
+                tags={"lake/layer": "table"},
                 owners=[_OWNER],
                 description=description,
                 metadata={

@@ -11,7 +11,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test lint format check bench campaign lock clean venv
+.PHONY: help demo dev test lint format check docs bench campaign lock clean venv
 
 help:  ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ format: venv  ## mend formatting, and style where that is safe
 	@$(BIN)/ruff check --fix .
 
 check: lint test  ## lint, then test: what CI runs
+
+docs: venv  ## write the pages of components anew
+	@$(BIN)/python -m tools.component_pages
 
 bench: venv  ## measure speed and memory
 	@$(BIN)/python -m datalake_assets_tests.benchmarks $(ARGS)

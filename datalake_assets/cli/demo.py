@@ -31,6 +31,8 @@ from datalake_assets.storage.postgres import session
 FAITHFUL_PRESETS: Final = ("clean", "realistic")
 """Presets under which every day that can be obtained must be loaded; under the others a failed run may be right."""
 
+UNTRUE_PRESETS: Final = ("hostile",)
+"""Presets under which datasets and files may lack rows without a sign: what was landed of them is the standard."""
 
 DEFAULT_DAYS: Final = 3
 _MEMORY: Final = "demo.json"
@@ -170,8 +172,9 @@ def demo_command(
     """Walk simulated days through the lake and compare each with the truth.
 
     Terms, courses and people are loaded every day. The days hold a first load, a term roll, a changed and a removed
-    term, and, from the fourth on, a shuffled answer and an outage of PeopleSoft. Exits 1 if a table differs from
-    the truth, or a run is green that should not be.
+    term, and, from the fourth on, a shuffled answer and an outage of PeopleSoft. After the last day the declared
+    pipelines are loaded: three API datasets, their views of twelve months, and two months of taxi trips. Exits 1 if
+    a table differs from the truth, or a run is green that should not be.
     """
     console = report_console()
     settings = load_settings()
@@ -180,17 +183,30 @@ def demo_command(
     console.print(f"Starting PostgreSQL and the simulated sources (preset {preset}, {persons:,} people) …")
     world = DemoWorld(dates[0], preset, flavour, persons)
     with demo_stack(settings, world, fresh=True) as stack:
+        from datalake_assets.cli.demo_pipelines import load_pipelines
+
         remember_demo(stack, world)
         walk = Walk(stack, console, service_documents=json_file is not None)
         reports = [walk.load_day(day) for day in dates]
+        _print_services(console, reports[-1])
+        pipelines = load_pipelines(stack, console, trusted=preset not in UNTRUE_PRESETS)
     if json_file is not None:
-        json_file.write_bytes(orjson.dumps([report.as_json() for report in reports], option=orjson.OPT_INDENT_2))
-    _print_services(console, reports[-1])
-    wrong = {report.day: verdict for report in reports if (verdict := report.verdict(preset))}
-    for day, verdict in wrong.items():
-        console.print(f"[red]{day}: {verdict}[/red]")
+        told = {
+            "days": [report.as_json() for report in reports],
+            "pipelines": [report.as_json() for report in pipelines],
+        }
+        json_file.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    wrong = [f"{report.day}: {verdict}" for report in reports if (verdict := report.verdict(preset))]
+    faithful = preset in FAITHFUL_PRESETS
+    wrong += [f"{each.job}: {verdict}" for each in pipelines if (verdict := each.verdict(faithful=faithful))]
+    for verdict in wrong:
+        console.print(verdict, style="red", markup=False, soft_wrap=True)
     if not wrong:
-        console.print(f"All {len(reports)} days are as they should be. `datalake dev` opens them in the Dagster UI.")
+        console.print(
+            f"All {len(reports)} days and {len(pipelines)} declared pipelines are as they should be. "
+            "`datalake dev` opens them in the Dagster UI.",
+            soft_wrap=True,
+        )
     sys.exit(1 if wrong else 0)
 
 

@@ -59,10 +59,13 @@ def dev_command(port: int, host: str, expose: bool, empty: bool) -> None:
         with demo_stack(settings, demo, fresh=is_new) as stack:
             if is_new and not empty:
                 remember_demo(stack, demo)
+                from datalake_assets.cli.demo_pipelines import load_pipelines
+
                 console.print("The demo lake is empty: walking simulated days first …")
                 walk = Walk(stack, console)
                 for day in _days(demo.first_day, today):
                     walk.load_day(day)
+                load_pipelines(stack, console, trusted=True)
             if stack.simulator is not None:
                 stack.simulator.set_day(settings.clock.rehearsed)
             export({"DATALAKE_TODAY": settings.get("DATALAKE_TODAY") or ""})

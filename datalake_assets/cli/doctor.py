@@ -6,6 +6,7 @@ finding, so that the rest is still looked at. Whether the data is right is asked
 
 import asyncio
 import os
+import socket
 import stat
 import sys
 import time
@@ -45,6 +46,10 @@ SCARCE_BYTES: Final = 5 << 30
 
 NO_ROOM_BYTES: Final = 500 << 20
 """Free space below which the next load may fail."""
+
+
+_ANSWERS_WITHIN_S: Final = 3.0
+"""A source that takes longer to be reached is as good as gone."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,8 @@ SOURCES: Final = (
 def doctor_command(as_json: bool) -> None:
     """Say what is wrong with this installation and how to mend it; exit 1 on an error.
 
-    Looks at settings, sources, PostgreSQL (connection, TLS, clock, grants, migrations), disk space, permissions,
-    Dagster's storage, pool slots, dead runs, quarantine and freshness. Nothing is changed.
+    Looks at settings, sources, declared pipelines, PostgreSQL (connection, TLS, clock, grants, migrations), disk
+    space, permissions, Dagster's storage, pool slots, dead runs, quarantine and freshness. Nothing is changed.
 
     Example: datalake doctor --json
     """
@@ -115,6 +120,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything, from what needs least to what needs most."""
     yield from examine_settings(settings)
     yield from examine_sources(settings)
+    yield from examine_pipelines(settings)
     yield from _reported("files", lambda: examine_files(settings))
     server = settings.home / "postgres"
     if settings.uses_embedded_postgres and not server.exists():
@@ -207,6 +213,38 @@ def _address(settings: Settings, source: Source, area: str) -> Finding:
         todo = f"Set {source.address} to an https address."
         return Finding(area, "warning", f"{source.address} sends credentials unencrypted (http).", todo)
     return Finding(area, "ok", "Configured.")
+
+
+def examine_pipelines(settings: Settings) -> Iterator[Finding]:
+    """Whether what is declared can be read, and whether the sources that it names are set up and answer."""
+    from datalake_assets.cli.pipeline_jobs import declared
+
+    try:
+        specs = declared().resolve_all_asset_specs()
+    except DatalakeError as error:
+        yield _failure("pipelines", error)
+        return
+    used = {spec.key.path[0]: None for spec in specs if spec.tags.get("lake/layer") == "source"}
+    for name in sorted(used):
+        area = f"pipelines of {name}"
+        variable = f"SOURCE_{name.upper()}_URL"
+        if name not in settings.named_sources:
+            default = settings.get(variable)
+            what = f"The address that comes with the project is used ({variable} is not set)."
+            yield Finding(area, "ok", what if default else f"Cannot be loaded yet ({variable} is not set).")
+            continue
+        try:
+            parts = urlsplit(settings.named_source(name).url)
+            address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+        except (DatalakeError, ValueError):
+            continue  # said above
+        try:
+            socket.create_connection(address, timeout=_ANSWERS_WITHIN_S).close()
+        except OSError as error:
+            what = f"{variable} does not answer ({error.strerror or type(error).__name__})."
+            yield Finding(area, "warning", what, "Look at the address, at the network, and at the source itself.")
+        else:
+            yield Finding(area, "ok", f"{variable} answers.")
 
 
 # --------------------------------------------------------------------------------------------------- files

@@ -1,9 +1,10 @@
 """Running a Dagster job inside this process, recorded in the instance like any other run.
 
-The instance, the database and the sources must be there already (see `stack.py`).
+The instance, the database and the sources must be there already (see `stack.py`). Jobs of declared pipelines are
+found in `pipeline_jobs.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -12,7 +13,7 @@ from typing import Final
 
 import dagster as dg
 
-from datalake_assets.entities import ENTITIES
+from datalake_assets.entities import ENTITIES, Entity
 from datalake_assets.errors import DatalakeError
 
 _STATEMENT_TIMEOUT_MS: Final = 60_000
@@ -31,7 +32,7 @@ class JobError(DatalakeError):
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """What became of the runs of a job for one load date; entities that are loaded by term have one for each.
+    """What became of the runs of a job: one, or one for each term or partition that was asked for.
 
     Attributes:
         runs: Every run.
@@ -65,7 +66,7 @@ class RunOutcome:
 
     Attributes:
         run_id: The run in Dagster.
-        partition: What it loaded.
+        partition: What it loaded; empty where there are no partitions.
         succeeded: Whether every step and every blocking check passed.
         failures: What failed, by step, in the words of its error.
         failed_checks: Checks with severity error that did not pass, as `asset: check: summary`.
@@ -91,11 +92,11 @@ def run_job(name: str, load_date: date, *, term: str | None = None, quiet: bool 
         JobError: There is no such job, or no such partition of it.
         NoActiveTermsError: The job is run by term, and no term is active.
     """
-    from datalake_assets.automation import job_name, load_partitions
+    from datalake_assets.automation import load_partitions
     from datalake_assets.partitions import partition_key
     from datalake_assets.resources import LakeResource
 
-    entities = {job_name(entity): entity for entity in ENTITIES}
+    entities = campus_jobs()
     if name not in entities:
         raise JobError(f"There is no job {name!r}.", todo=f"Jobs: {', '.join(sorted(entities))}.")
     entity = entities[name]
@@ -109,7 +110,14 @@ def run_job(name: str, load_date: date, *, term: str | None = None, quiet: bool 
             keys = [key for key in keys if key == partition_key(load_date, term)]
         if not keys:
             raise JobError(f"{term} is no active term.", todo="Look at `term_curated.term_data_by_service`.")
-        return JobOutcome(tuple(_run(job, key, instance, quiet=quiet) for key in keys))
+        return JobOutcome(tuple(run_once(job, instance, partition_key=key, quiet=quiet) for key in keys))
+
+
+def campus_jobs() -> dict[str, Entity]:
+    """The jobs of Term, Course and Person, each with what it loads."""
+    from datalake_assets.automation import job_name
+
+    return {job_name(entity): entity for entity in ENTITIES}
 
 
 @contextmanager
@@ -145,10 +153,32 @@ def _require_day(job: dg.JobDefinition, load_date: date) -> None:
     )
 
 
-def _run(job: dg.JobDefinition, key: str, instance: dg.DagsterInstance, *, quiet: bool) -> RunOutcome:
+def run_once(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    *,
+    partition_key: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    label: str | None = None,
+    quiet: bool = False,
+) -> RunOutcome:
+    """Run a job once, to its end.
+
+    Args:
+        job: The job.
+        instance: Where the run is recorded.
+        partition_key: The partition; None where there are none, or the tags name them.
+        tags: Tags of the run.
+        label: What is loaded, as people are told; None: the partition.
+        quiet: Keep Dagster's log off the terminal.
+    """
     loggers = {"console": {"config": {"log_level": "CRITICAL" if quiet else "INFO"}}}
     result = job.execute_in_process(
-        instance=instance, partition_key=key, run_config={"loggers": loggers}, raise_on_error=False
+        instance=instance,
+        partition_key=partition_key,
+        tags=tags,
+        run_config={"loggers": loggers},
+        raise_on_error=False,
     )
     failures = {event.step_key or "": _reason(event) for event in result.all_events if event.is_step_failure}
     checks = [
@@ -156,7 +186,7 @@ def _run(job: dg.JobDefinition, key: str, instance: dg.DagsterInstance, *, quiet
         for evaluation in result.get_asset_check_evaluations()
         if not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR
     ]
-    return RunOutcome(result.run_id, key, result.success, failures, checks)
+    return RunOutcome(result.run_id, label or partition_key or "", result.success, failures, checks)
 
 
 def _reason(event: dg.DagsterEvent) -> str:

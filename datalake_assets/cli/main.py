@@ -20,7 +20,7 @@ COMMANDS: Final = {
         "Walk simulated days through the whole lake and compare with the truth.",
     ),
     "dev": ("datalake_assets.cli.dev", "Open the lake in the Dagster UI."),
-    "run": ("datalake_assets.cli.run", "Run one job for one load date."),
+    "run": ("datalake_assets.cli.run", "Run one job for one load date or partition."),
     "exec": ("datalake_assets.cli.run", "Run a command, such as `dagster`, with the lake running."),
     "migrate": ("datalake_assets.cli.operate", "Bring the lake's tables up to date."),
     "adopt": ("datalake_assets.cli.adopt", "Take over the tables that earlier flows filled, and give them back."),

@@ -14,12 +14,10 @@ import asyncpg
 import click
 
 from datalake_assets.cli.access import ask_lake, database_exists, lake_server
+from datalake_assets.cli.guarded import NotAllowedError, guarded
 from datalake_assets.cli.output import print_json
 from datalake_assets.cli.stack import Stack, lake_stack
-from datalake_assets.entities import ENTITIES, POPULATION, Entity
-from datalake_assets.errors import DatalakeError
 from datalake_assets.lake.reconcile import SILENT_FOR_S
-from datalake_assets.lake.slices import LoadSlice, slice_of
 from datalake_assets.settings import Settings, load_settings, project_files
 from datalake_assets.statements import statement
 from datalake_assets.storage.embedded import ensure_database
@@ -34,10 +32,6 @@ GUARDS: Final = ("volume",)
 """Guards that a load can be allowed to pass."""
 
 SHORTEST_REASON: Final = 10
-
-
-class NotAllowedError(DatalakeError):
-    """A permission cannot be recorded as asked."""
 
 
 # -------------------------------------------------------------------------------------------------- migrate
@@ -80,19 +74,28 @@ def migrate_command(dry_run: bool, as_json: bool) -> None:
 @click.command("allow")
 @click.argument("asset")
 @click.argument("partition")
-@click.argument("guard")
+@click.argument("guard", required=False)
 @click.option("--reason", required=True, help=f"Why; at least {SHORTEST_REASON} characters, kept with your name.")
-def allow_command(asset: str, partition: str, guard: str, reason: str) -> None:
+def allow_command(asset: str, partition: str, guard: str | None, reason: str) -> None:
     """Let one load of ASSET and PARTITION pass GUARD, with a reason that is kept.
 
     Use it once you know from the source that so many keys are really gone; then materialise the partition again.
+    Of an API dataset, PARTITION is the date on which it was landed; of a table that one file fills, leave it out.
 
     Example: datalake allow term_raw.term_data 2026-01-31 volume --reason "Registrar closed the old careers"
+
+    Example: datalake allow dit.contacts 2026-01-31 volume --reason "Old contacts were removed for good"
+
+    Example: datalake allow trips.rides "green|2021-01-01" volume --reason "A holiday, says the commission"
+
+    Example: datalake allow trips.zones volume --reason "The airports were merged"
     """
-    guarded, entity = _guarded(asset)
-    piece = _slice(guarded, entity, partition)
+    if guard is None:
+        partition, guard = "", partition
     if guard not in GUARDS:
         raise NotAllowedError(f"There is no guard {guard!r}.", todo=f"Guards: {', '.join(GUARDS)}.")
+    watched = guarded(asset)
+    piece = watched.partition(partition)
     text = reason.strip()
     if len(text) < SHORTEST_REASON:
         raise NotAllowedError(
@@ -102,28 +105,11 @@ def allow_command(asset: str, partition: str, guard: str, reason: str) -> None:
     who = _operator()
 
     async def question(connection: asyncpg.Connection, _: Stack) -> None:
-        await connection.execute(statement("operate/allow.sql"), guarded, piece.partition, guard, text, who)
+        await connection.execute(statement("operate/allow.sql"), watched.asset, piece, guard, text, who)
 
     ask_lake(load_settings(), "allow", question)
-    click.echo(f"{guarded} {piece.partition} may pass guard {guard}, said {who}. Materialise it again.")
-
-
-def _guarded(asset: str) -> tuple[str, Entity]:
-    known = {str(entity.raw): entity for entity in ENTITIES} | {str(POPULATION.landing): POPULATION}
-    name = asset.replace("/", ".")
-    if name not in known:
-        raise NotAllowedError(f"No guard watches {asset!r}.", todo=f"Assets with guards: {', '.join(known)}.")
-    return name, known[name]
-
-
-def _slice(asset: str, entity: Entity, partition: str) -> LoadSlice:
-    form = "|".join(("2026-01-31", *(name.upper() for name in entity.scope)))
-    try:
-        return slice_of(entity, partition)
-    except (ValueError, DatalakeError):
-        raise NotAllowedError(
-            f"{partition!r} is no partition of {asset}.", todo=f"Write it like {form}, as Dagster shows it."
-        ) from None
+    click.echo(f"{' '.join(filter(None, (watched.asset, piece)))} may pass guard {guard}, said {who}. ", nl=False)
+    click.echo("Materialise it again.")
 
 
 def _operator() -> str:

@@ -37,7 +37,7 @@ class MendedDocumentError(DatalakeError):
 
 @click.group("quarantine")
 def quarantine_command() -> None:
-    """List, show and replay documents that could not be kept.
+    """List, show and replay documents, and rows of declared tables, that could not be kept.
 
     Example: datalake quarantine list
 
@@ -48,15 +48,19 @@ def quarantine_command() -> None:
 
 
 @quarantine_command.command("list")
-@click.option("--entity", "entity_name", metavar="ENTITY", help="Only this entity, such as term.")
+@click.option(
+    "--entity", "entity_name", metavar="ENTITY", help="Only this entity or declared table, such as term or trips.rides."
+)
 @click.option("--state", type=click.Choice(STATES), default="open", show_default=True, help="Only in this state.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def list_command(entity_name: str | None, state: str, as_json: bool) -> None:
     """List quarantined documents, newest load date first.
 
     Example: datalake quarantine list --entity term --state all
+
+    Example: datalake quarantine list --entity trips.rides
     """
-    entity = quarantine.entity_named(entity_name).name if entity_name else None
+    entity = _named(entity_name)
 
     async def question(connection: asyncpg.Connection, _: Stack) -> list[Quarantined]:
         return await quarantine.listing(connection, entity=entity, state=None if state == "all" else state)
@@ -117,6 +121,8 @@ def replay_command(number: int | None, file: Path | None, every: bool, entity_na
     """Judge a document again, and if it passes, bring every table to where a first good load would have.
 
     The snapshot of its day is amended, then raw, xform and curated are loaded; later change points are mended.
+    Rows of declared tables are not replayed: correct them at their source, or the declaration, and run the job of the
+    table again; they then leave quarantine.
     Exits 1 if a document stays in quarantine or a table cannot be loaded.
 
     Example: datalake quarantine replay 12 --document mended.json
@@ -129,7 +135,7 @@ def replay_command(number: int | None, file: Path | None, every: bool, entity_na
         raise click.UsageError("--document mends one document; give its NUMBER instead of --all.")
     if entity_name and not every:
         raise click.UsageError("--entity goes with --all; a NUMBER is of one entity.")
-    entity = quarantine.entity_named(entity_name).name if entity_name else None
+    entity = _named(entity_name)
     document = None if file is None else _document(file)
 
     async def question(connection: asyncpg.Connection, stack: Stack) -> ReplayReport:
@@ -144,6 +150,18 @@ def replay_command(number: int | None, file: Path | None, every: bool, entity_na
     else:
         _print(report)
     sys.exit(1 if report.refused or report.problems else 0)
+
+
+def _named(name: str | None) -> str | None:
+    """What quarantine calls an entity, or a declared table, whose name has a schema.
+
+    Raises:
+        LoadError: It is neither.
+    """
+    if name is None:
+        return None
+    table = name.replace("/", ".")
+    return table if "." in table else quarantine.entity_named(name).name
 
 
 def _rebuilds(settings: Settings) -> dict[str, Rebuild]:

@@ -25,6 +25,9 @@ from datalake_assets.storage.postgres import PostgresAddress
 DEMO_FOLDER: Final = "demo"
 """Folder below DATALAKE_HOME for everything that works on simulated sources, apart from a real lake."""
 
+ANALYSIS: Final = "analysis.duckdb"
+"""The demo's copy for analysis, in that folder."""
+
 _BACKOFF_FACTOR: Final = "0.05"
 """A simulator recovers when it is told to: nothing is gained by waiting as long as for a real source."""
 
@@ -113,6 +116,7 @@ def demo_stack(settings: Settings, world: DemoWorld, *, fresh: bool) -> Iterator
                 asyncio.run(drop_database(server, name))
             for folder in ("lake", "spool", "dagster"):
                 shutil.rmtree(home / folder, ignore_errors=True)
+            (home / ANALYSIS).unlink(missing_ok=True)
         control = stack.enter_context(
             running_simulator(
                 preset=world.preset, scenario_start=world.first_day, flavour=world.flavour, persons=world.persons
@@ -121,7 +125,8 @@ def demo_stack(settings: Settings, world: DemoWorld, *, fresh: bool) -> Iterator
         _prepare(server, names, home, home / "dagster")
         # Partitions are the days of the demo, so that the UI shows which of them are filled.
         days = {"LAKE_START_DATE": world.first_day.isoformat(), "HTTP_BACKOFF_FACTOR": _BACKOFF_FACTOR}
-        export({**control.environment(), **days, "LAKE_URL": str(home / "lake")})
+        files = {"LAKE_URL": str(home / "lake"), "DUCKDB_FILE": str(home / ANALYSIS)}
+        export({**control.environment(), **days, **files})
         yield Stack(load_settings(), server.with_database(names.lake), home, control)
 
 

@@ -11,13 +11,23 @@ from contextlib import aclosing
 from typing import Annotated, Any, Final, Literal, Self
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from datalake_assets.assets.layers import ONE_RETRY, is_last_attempt
 from datalake_assets.assets.reporting import column_schema, observed_schema, preview, reported_failures
 from datalake_assets.components.scheduling import Schedule, build_trigger, job_name
-from datalake_assets.components.yaml_component import YamlComponent, YamlScaffolder
+from datalake_assets.components.yaml_component import (
+    Owner,
+    TypeWords,
+    YamlComponent,
+    YamlScaffolder,
+    refuse_column_name,
+    refuse_source_key,
+    source_spec,
+)
+from datalake_assets.entities import SENSITIVE_KEYS
 from datalake_assets.keys import TableName
+from datalake_assets.lake.ahead import Ahead
 from datalake_assets.lake.datasets import (
     CHECKS,
     ChecksFailedError,
@@ -32,7 +42,8 @@ from datalake_assets.lake.datasets import (
     origin_of,
     version_of,
 )
-from datalake_assets.lake.declared import Column, DeclarationError, parse_type
+from datalake_assets.lake.declared import Column, parse_type
+from datalake_assets.lake.guards import GUARDED_BY
 from datalake_assets.lake.landing import SourceAccount
 from datalake_assets.lake.replacement import DeclaredTable, Loaded, Mode, is_loaded
 from datalake_assets.lake.tables import Layer, Table, TableColumn
@@ -60,32 +71,20 @@ class ColumnSpec(_Model):
     to: Annotated[
         str | None, Field(pattern=_IDENTIFIER, description="The column; the field's own name if left out.")
     ] = None
-    type: Annotated[
-        str,
-        Field(
-            description="`varchar(n)`, `text`, `smallint`, `integer`, `bigint`, `decimal`, `decimal(p,s)`, `double`, "
-            "`boolean`, `date`, `timestamp`, `timestamptz` or `jsonb`."
-        ),
-    ]
+    type: TypeWords
     key: Annotated[bool, Field(description="Part of what no two rows have in common.")] = False
-    required: Annotated[bool, Field(description="A row without a value is a flaw.")] = False
+    required: Annotated[bool, Field(description="A row without a value is one that does not fit.")] = False
     optional: Annotated[bool, Field(description="Records may lack the field altogether.")] = False
     personal: Annotated[bool, Field(description="Holds personal data: masked in previews.")] = False
     description: Annotated[str, Field(description="What it holds.")] = ""
-
-    @field_validator("type")
-    @classmethod
-    def _is_known(cls, words: str) -> str:
-        try:
-            parse_type(words)
-        except DeclarationError as error:
-            raise ValueError(str(error)) from None
-        return words
 
     @model_validator(mode="after")
     def _has_a_name(self) -> Self:
         if not self.path or not all(self.path):
             raise ValueError("`from` names no field")
+        if sensitive := sorted(name for name in self.path if name.lower() in SENSITIVE_KEYS):
+            raise ValueError(f"{', '.join(sensitive)} is never kept: it is removed before anything is written")
+        refuse_column_name(self.name)
         return self
 
     @property
@@ -123,12 +122,16 @@ class PagingSpec(_Model):
         "results"
     )
     next: Annotated[str, Field(description="The member that names the next page (`next_link`, `cursor`).")] = "next"
-    parameter: Annotated[str | None, Field(description="The parameter for page number, offset or cursor.")] = None
-    first: Annotated[int | None, Field(ge=0, description="The first page number or offset.")] = None
+    parameter: Annotated[
+        str | None, Field(description="The parameter for it; `page`, `offset` or `cursor` if left out.")
+    ] = None
+    first: Annotated[int | None, Field(ge=0, description="The first page number (1 if left out) or offset (0).")] = None
     size_parameter: Annotated[str, Field(description="The parameter for the page size.")] = "page_size"
     size: Annotated[int | None, Field(gt=0, description="Records asked for in a page.")] = None
     max_pages: Annotated[int, Field(gt=0, description="More pages than these are refused.")] = 100_000
-    https_next: Annotated[bool, Field(description="Read `http://` in links as `https://`.")] = False
+    https_next: Annotated[
+        bool, Field(description="Read `http://` in links as `https://`, for a source behind a proxy that ends TLS.")
+    ] = False
 
     @property
     def paging(self) -> Paging:
@@ -154,8 +157,8 @@ class SourceSpec(_Model):
 class TargetSpec(_Model):
     """The table that the records fill."""
 
-    schema_: Annotated[str, Field(alias="schema", pattern=_IDENTIFIER, description="Its schema.")]
-    table: Annotated[str, Field(pattern=_IDENTIFIER, description="Its name.")]
+    schema_: Annotated[str, Field(alias="schema", pattern=_IDENTIFIER, description="Schema of the tables.")]
+    table: Annotated[str, Field(pattern=_IDENTIFIER, description="Name of the table.")]
     load: Annotated[
         Mode,
         Field(
@@ -200,9 +203,7 @@ class ApiDatasetSpec(_Model):
         None
     )
     description: Annotated[str, Field(description="What the dataset is.")] = ""
-    owner: Annotated[str, Field(description="Who answers for it: `team:name` or an e-mail address.")] = (
-        "team:data-engineering"
-    )
+    owner: Owner = "team:data-engineering"
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -219,9 +220,14 @@ class ApiDatasetSpec(_Model):
             raise ValueError("children are found by the key of their record: mark its columns with `key: true`")
         if self.children and self.target.load == "upsert":
             raise ValueError("`load: upsert` takes no children: an element that is gone could not be told")
-        if self.target.load != "replace" and "load_date" in {column.name for column in self.columns}:
-            raise ValueError(f"`load: {self.target.load}` adds a column load_date of its own; name yours otherwise")
         known = {column.name for _, columns, _ in self._tables() for column in columns}
+        if self.target.load != "replace" and "load_date" in known:
+            raise ValueError(f"`load: {self.target.load}` adds a column load_date of its own; name yours otherwise")
+        tables = [self.target.table, *(child.table for child in self.children)]
+        if twice := sorted({table for table in tables if tables.count(table) > 1}):
+            raise ValueError(f"table {', '.join(twice)} is declared twice: each array needs a table of its own")
+        schemas = (self.target.schema_, f"{self.target.schema_}_landing")
+        refuse_source_key(self.origin, [TableName(schema, table) for schema in schemas for table in tables])
         if unknown := sorted(set(self.checks.allow_all_null) - known):
             raise ValueError(f"`allow_all_null` names {', '.join(unknown)}, which is no column")
         return self
@@ -240,6 +246,11 @@ class ApiDatasetSpec(_Model):
     def name(self) -> str:
         """What the pipeline is called."""
         return self.target.table
+
+    @property
+    def origin(self) -> list[str]:
+        """What is read, as an asset of its source."""
+        return [self.source.resource, self.source.path.strip("/").rpartition("/")[2] or self.name]
 
     @property
     def dataset(self) -> Dataset:
@@ -310,15 +321,9 @@ def build_api_dataset(spec: ApiDatasetSpec, *, running: bool) -> dg.Definitions:
         running: Whether the schedule starts running.
     """
     dataset = spec.dataset
-    origin = [spec.source.resource, spec.source.path.strip("/").rpartition("/")[2] or spec.name]
+    origin = spec.origin
     common: dict[str, Any] = {"group_name": spec.name, "owners": [spec.owner]}
-    source = dg.AssetSpec(
-        key=origin,
-        kinds={"source"},
-        tags={"lake/layer": "source"},
-        description=f"One row per record at {spec.source.path} of {spec.source.resource}.",
-        **common,
-    )
+    source = source_spec(origin)
     landing_spec = dg.AssetSpec(
         key=dataset.landing.parts,
         deps=[origin],
@@ -363,7 +368,7 @@ def build_api_dataset(spec: ApiDatasetSpec, *, running: bool) -> dg.Definitions:
                 key=extract.table.name.parts,
                 deps=[dataset.landing.parts],
                 kinds={"postgres", "table"},
-                tags={"lake/layer": "table"},
+                tags={"lake/layer": "table", **_guard(dataset, extract)},
                 description=_description(spec, extract),
                 code_version=dataset.definition,
                 metadata={
@@ -457,7 +462,10 @@ async def _land(
             and await unchanged(source, path, paging, version, params=params)
         ):
             return known[0], "The source says that nothing has changed; nothing was fetched."
-        async with aclosing(pages(source, path, paging, params=params)) as stream:
+        async with (
+            Ahead(dataset, paging, lambda: lake.connect(run_id)) as ahead,
+            aclosing(pages(source, path, paging, params=params, elsewhere=ahead.read)) as stream,
+        ):
             manifest = await land(
                 connection,
                 lake.snapshots,
@@ -467,6 +475,7 @@ async def _land(
                 lambda: SourceAccount(source.stats.requests, source.stats.retries, source.stats.bytes_in),
                 run_id=run_id,
                 clock=lake.clock,
+                ahead=ahead,
             )
     same = known and known[0].sha256 == manifest.sha256
     return manifest, "The content is the same as before." if same else "The content is new."
@@ -480,6 +489,12 @@ def _checks(extract: Extract, *, is_first: bool) -> list[str]:
     if extract.unknown_fields == "ignore":
         left_out.add("no_field_is_unknown")
     return [name for name in CHECKS if name not in left_out]
+
+
+def _guard(dataset: Dataset, extract: Extract) -> dict[str, str]:
+    """Rows can be compared with those before where they are all there are; the first table stands for the others."""
+    is_guarded = dataset.mode == "replace" and extract is dataset.extracts[0]
+    return {GUARDED_BY: "load_date"} if is_guarded else {}
 
 
 def _result(finding: Finding) -> dg.AssetCheckResult:

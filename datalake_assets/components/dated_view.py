@@ -5,19 +5,26 @@ it. How views are made is in `lake/dated_views.py`.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, Final, Literal, Self
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from datalake_assets.assets.layers import ONE_RETRY, is_last_attempt
 from datalake_assets.assets.reporting import reported_failures
-from datalake_assets.components.scheduling import Schedule, build_trigger, job_name, refuse_once
-from datalake_assets.components.yaml_component import YamlComponent, YamlScaffolder
+from datalake_assets.components.scheduling import (
+    Schedule,
+    build_trigger,
+    job_name,
+    refuse_once,
+    refuse_unknown_zone,
+)
+from datalake_assets.components.yaml_component import Owner, YamlComponent, YamlScaffolder
 from datalake_assets.keys import TableName
-from datalake_assets.lake.dated_views import LONGEST_NAME, Every, Period, ViewError, make_view
+from datalake_assets.lake.dated_views import LONGEST_IDENTIFIER, LONGEST_NAME, Every, Period, ViewError, make_view
 from datalake_assets.lake.dated_views import DatedView as View
 from datalake_assets.lake.dated_views import Field as ViewField
 from datalake_assets.lake.ledger import Receipt
@@ -42,7 +49,14 @@ class FieldSpec(_Model):
     """A column of the view."""
 
     expr: Annotated[str, Field(min_length=1, description="SQL over columns of the table.")]
-    as_: Annotated[str, Field(alias="as", min_length=1, max_length=63, description="Name of the column.")]
+    as_: Annotated[str, Field(alias="as", min_length=1, description="Name of the column.")]
+
+    @field_validator("as_")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if len(name.encode()) > LONGEST_IDENTIFIER or "\0" in name:
+            raise ValueError(f"PostgreSQL knows no name of more than {LONGEST_IDENTIFIER} bytes: shorten {name!r}")
+        return name
 
 
 class PartitionSpec(_Model):
@@ -52,6 +66,15 @@ class PartitionSpec(_Model):
     start: Annotated[date, Field(description="First day of the first period.")]
     end: Annotated[date | None, Field(description="Day after the last period; none: for ever.")] = None
     timezone: Annotated[str, Field(description="Time zone in which periods begin.")] = "UTC"
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        refuse_unknown_zone(self.timezone)
+        if not Period(self.every, self.start).is_regular:
+            raise ValueError(f"`start` is {self.start}, on which no {self.every} begins")
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(f"the periods end on {self.end}, and begin no earlier than on {self.start}")
+        return self
 
     @property
     def definition(self) -> dg.TimeWindowPartitionsDefinition:
@@ -76,10 +99,11 @@ class DatedViewSpec(_Model):
         str, Field(pattern=_IDENTIFIER, max_length=LONGEST_NAME, description="Name of the view over all periods.")
     ]
     table: Annotated[
-        str, Field(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$", description="The table: `schema.table`.")
+        str, Field(pattern=r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$", description="The table that it reads.")
     ]
     schema_: Annotated[
-        str | None, Field(alias="schema", pattern=_IDENTIFIER, description="Schema of the view; that of the table.")
+        str | None,
+        Field(alias="schema", pattern=_IDENTIFIER, description="Schema of the views; that of the table if left out."),
     ] = None
     columns: Annotated[
         Literal["all"] | tuple[FieldSpec, ...], Field(description="Expression and name of each column, or `all`.")
@@ -97,9 +121,7 @@ class DatedViewSpec(_Model):
     schedule: Annotated[Schedule | None, Field(description="When views of periods that are over are made.")] = None
     readers: Annotated[tuple[str, ...], Field(description="Roles that may read the views.")] = ()
     description: Annotated[str, Field(description="What the view shows.")] = ""
-    owner: Annotated[str, Field(description="Who answers for it: `team:name` or an e-mail address.")] = (
-        "team:data-engineering"
-    )
+    owner: Owner = "team:data-engineering"
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -109,15 +131,23 @@ class DatedViewSpec(_Model):
                 raise ValueError("`columns` is empty: name columns, or write `columns: all`")
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"column {', '.join(twice)} is declared twice")
+            if self.partition.every in names:
+                raise ValueError(f"column {self.partition.every} tells the periods apart: name yours otherwise")
+        if self.dated.name == self.table_name:
+            raise ValueError(f"the view is called as its table, {self.table}: name it otherwise")
         first = Period(self.partition.every, self.partition.start, self.partition.timezone)
-        if Period.that_ends(self.partition.every, first.last_day).start != self.partition.start:
-            raise ValueError(f"`start` is {self.partition.start}, on which no {self.partition.every} begins")
         refuse_once(self.schedule)
         try:
             self.dated.rendered(first)
         except ViewError as error:
             raise ValueError(str(error)) from None
         return self
+
+    @property
+    def code_version(self) -> str:
+        """Digest of all that the rows of a view depend on: views of another one are told to be outdated."""
+        text = self.model_dump_json(include={"view", "table", "schema_", "columns", "where", "params", "partition"})
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     @property
     def table_name(self) -> TableName:
@@ -164,6 +194,7 @@ def build_dated_view(spec: DatedViewSpec, *, running: bool) -> dg.Definitions:
                 kinds={"postgres", "view"},
                 owners=[spec.owner],
                 tags={"lake/layer": "view"},
+                code_version=spec.code_version,
                 description=f"One row per row of {spec.table} and {spec.partition.every}; each has a view that bears "
                 f"its last day.\n\n{spec.description}".strip(),
                 metadata={

@@ -52,15 +52,23 @@ class Schedule(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string", "description": "The word or expression alone."}, handler(core_schema)]}
+        return {
+            "anyOf": [
+                {
+                    "type": "string",
+                    "description": "The word or expression alone.",
+                    "pattern": rf"^({'|'.join([*ALIASES, ONCE])}|\S+( +\S+){{4}})$",
+                },
+                handler(core_schema),
+            ]
+        }
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
         if self.cron not in {*ALIASES, ONCE} and not _is_cron(self.cron):
             words = ", ".join([*ALIASES, ONCE])
             raise ValueError(f"{self.cron!r} is no schedule: use one of {words}, or a cron expression of five fields")
-        if self.timezone not in available_timezones():
-            raise ValueError(f"there is no time zone {self.timezone!r}: use a name such as Europe/London")
+        refuse_unknown_zone(self.timezone)
         if self.start and self.end and self.end < self.start:
             raise ValueError(f"the schedule ends on {self.end}, before it starts on {self.start}")
         return self
@@ -96,6 +104,16 @@ def _is_cron(text: str) -> bool:
     except dg.DagsterInvalidDefinitionError:
         return False
     return len(text.split()) == 5
+
+
+def refuse_unknown_zone(name: str) -> None:
+    """Refuse a time zone that nobody knows, which would stop all declared pipelines when it is looked up.
+
+    Raises:
+        ValueError: It is one.
+    """
+    if name not in available_timezones():
+        raise ValueError(f"there is no time zone {name!r}: use a name such as Europe/London")
 
 
 def job_name(table: TableName, does: str) -> str:

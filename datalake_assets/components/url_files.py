@@ -5,10 +5,11 @@
 """
 
 import asyncio
+import codecs
 import hashlib
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from datetime import date, datetime
 from itertools import product
 from pathlib import Path
@@ -16,29 +17,41 @@ from string import Formatter
 from typing import Annotated, Any, Final, Literal, Self
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from datalake_assets.assets.layers import ONE_RETRY, is_last_attempt
 from datalake_assets.assets.reporting import account, reported_failures
 from datalake_assets.clock import CAMPUS_ZONE
 from datalake_assets.components.scheduling import Schedule, build_trigger, job_name, refuse_once
-from datalake_assets.components.yaml_component import YamlComponent, YamlScaffolder
+from datalake_assets.components.yaml_component import (
+    Owner,
+    TypeWords,
+    YamlComponent,
+    YamlScaffolder,
+    refuse_column_name,
+    refuse_source_key,
+    source_spec,
+)
+from datalake_assets.entities import SENSITIVE_KEYS
 from datalake_assets.keys import TableName
 from datalake_assets.lake import files
 from datalake_assets.lake.analysis_copy import replace_copy
-from datalake_assets.lake.declared import Column, DeclarationError, parse_type
-from datalake_assets.lake.file_checks import FileTolerances, Verdict, refuse
+from datalake_assets.lake.declared import Column, parse_type
+from datalake_assets.lake.file_checks import FileTolerances, Verdict, refuse, use_permission
 from datalake_assets.lake.file_landing import (
     Dimension,
     Fetch,
     FileLanding,
     FilePiece,
+    FileSnapshot,
     local_file,
 )
 from datalake_assets.lake.files import FileColumn
+from datalake_assets.lake.guards import GUARDED_BY
 from datalake_assets.lake.ledger import Receipt
 from datalake_assets.lake.partition_replace import PartitionedTable, declared_table, ensure_table, replace_partition
-from datalake_assets.lake.row_rules import Rule
+from datalake_assets.lake.row_rules import Rule, RuleError
+from datalake_assets.lake.slices import LoadError
 from datalake_assets.resources import LakeResource, SourcesResource
 from datalake_assets.sources.policies import URL_FILE
 from datalake_assets.sources.url_files import FetchedFile, fetched
@@ -48,6 +61,7 @@ from datalake_assets.statements import statement
 _NAME: Final = r"^[a-z_][a-z0-9_]{0,62}$"
 _RESOURCE: Final = r"^[a-z][a-z0-9_]*$"
 _MONTH: Final = r"^\d{4}-(0[1-9]|1[0-2])$"
+_VALUE: Final = r"\w[\w.-]*"
 _RESERVED: Final = frozenset({"line", "outcome", "rule", "reason", "document", "verdict"})
 DUCKDB_POOL: Final = "duckdb"
 """DuckDB has one writer at a time; `dagster.yaml` gives a pool one slot."""
@@ -70,7 +84,7 @@ class FileSource(_Model):
         str | None,
         Field(
             pattern=r"^/",
-            description="Path of a file, appended to the address, with dimensions in it.",
+            description="Path of a file, appended to the address, with `{dimension}` or `{month:%Y-%m}` in it.",
             examples=["/{color}/{color}_tripdata_{month:%Y-%m}.csv.gz"],
         ),
     ] = None
@@ -80,6 +94,8 @@ class FileSource(_Model):
     def _is_one_of_both(self) -> Self:
         if (self.file is None) == (self.resource is None) or (self.resource is None) != (self.path is None):
             raise ValueError("say where the files are: either `resource` and `path`, or `file`")
+        if self.file is not None and (self.file.startswith("/") or ".." in Path(self.file).parts):
+            raise ValueError("`file` is the name of a file beside this declaration, or in a folder there")
         return self
 
     @property
@@ -91,8 +107,8 @@ class FileSource(_Model):
 class FileTarget(_Model):
     """The table that the rows fill."""
 
-    schema_: Annotated[str, Field(alias="schema", pattern=_NAME, description="Its schema.")]
-    table: Annotated[str, Field(pattern=_NAME, description="Its name.")]
+    schema_: Annotated[str, Field(alias="schema", pattern=_NAME, description="Schema of the table.")]
+    table: Annotated[str, Field(pattern=_NAME, description="Name of the table.")]
     duckdb: Annotated[bool, Field(description="Whether DuckDB gets a copy for analysis.")] = False
 
 
@@ -113,6 +129,14 @@ class FileDimension(_Model):
             raise ValueError(f"{self.name} needs either `values`, for kinds, or `start`, for months")
         if self.values is not None and len(set(self.values)) != len(self.values):
             raise ValueError(f"{self.name} names a value twice")
+        if wrong := [value for value in self.values or () if not re.fullmatch(_VALUE, value)]:
+            raise ValueError(f"{wrong[0]!r} cannot be a value of {self.name}: use letters, digits, `_`, `-` and `.`")
+        if self.name in _RESERVED:
+            raise ValueError(f"{self.name} is a column of every snapshot: name the dimension otherwise")
+        if self.values is not None and (self.end is not None or self.lag_months):
+            raise ValueError(f"{self.name}: `end` and `lag_months` belong to months, which have a `start`")
+        if self.start is not None and self.end is not None and self.end <= self.start:
+            raise ValueError(f"{self.name} ends in {self.end}, and begins no earlier than in {self.start}")
         return self
 
     @property
@@ -145,9 +169,19 @@ class FileFormat(_Model):
     delimiter: Annotated[str, Field(min_length=1, max_length=1, description="Between the values of a CSV file.")] = ","
     quote: Annotated[str, Field(min_length=1, max_length=1, description="Around values that hold the delimiter.")] = '"'
     encoding: Annotated[str, Field(description="Of a CSV file.")] = "utf-8"
-    null: Annotated[
+    null_values: Annotated[
         tuple[str, ...], Field(description="Texts that stand for nothing; quoted ones only where no text is meant.")
     ] = ("",)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise ValueError(f"there is no encoding {self.encoding!r}: use a name such as utf-8 or latin-1") from None
+        if self.delimiter == self.quote or {self.delimiter, self.quote} & {"\r", "\n"}:
+            raise ValueError("`delimiter` and `quote` are two characters, neither of which ends a line")
+        return self
 
 
 class FileColumnSpec(_Model):
@@ -157,29 +191,14 @@ class FileColumnSpec(_Model):
         Names | dict[str, Names],
         Field(
             alias="from",
-            description="What the files call it: a name, several of which the first that is there counts, or either "
-            "of them for each kind of file, where kinds that have no such column are left out.",
+            description="What the files call it: a name; a list, of which the first that is there counts; or a mapping "
+            "from kind of file to either, which leaves out kinds without the column.",
         ),
     ]
     to: Annotated[str | None, Field(pattern=_NAME, description="Its name in the table, if it is another one.")] = None
-    type: Annotated[
-        str,
-        Field(
-            description="`varchar(n)`, `text`, `smallint`, `integer`, `bigint`, `decimal`, `decimal(p,s)`, `double`, "
-            "`boolean`, `date`, `timestamp`, `timestamptz` or `jsonb`."
-        ),
-    ]
+    type: TypeWords
     required: Annotated[bool, Field(description="A row without a value is quarantined.")] = False
     description: Annotated[str, Field(description="What it holds.")] = ""
-
-    @field_validator("type")
-    @classmethod
-    def _is_known(cls, words: str) -> str:
-        try:
-            parse_type(words)
-        except DeclarationError as error:
-            raise ValueError(str(error)) from None
-        return words
 
     @model_validator(mode="after")
     def _has_a_name(self) -> Self:
@@ -189,6 +208,10 @@ class FileColumnSpec(_Model):
             raise ValueError(f"{self.name or 'the column'!r} cannot be its name in the table: add `to`")
         if self.name in _RESERVED:
             raise ValueError(f"{self.name} is a column of every snapshot: name yours otherwise with `to`")
+        refuse_column_name(self.name)
+        names = self.from_.values() if isinstance(self.from_, dict) else [self.from_]
+        if sensitive := sorted(name for each in names for name in _listed(each) if name.lower() in SENSITIVE_KEYS):
+            raise ValueError(f"{', '.join(sensitive)} is never kept: leave the column out")
         return self
 
     @property
@@ -258,12 +281,14 @@ class UrlFilesSpec(_Model):
         Schedule | None, Field(description="When the latest month of every kind is loaded; a word or cron expression.")
     ] = None
     pool: Annotated[
-        str | None, Field(description="Pool that limits how many files are fetched at once; the name of the source.")
+        str | None,
+        Field(
+            pattern=r"^\S+$",
+            description="Pool that limits how many files are fetched at once; the name of the source if left out.",
+        ),
     ] = None
     description: Annotated[str, Field(description="What a row is.")] = ""
-    owner: Annotated[str, Field(description="Who answers for it: `team:name` or an e-mail address.")] = (
-        "team:data-engineering"
-    )
+    owner: Owner = "team:data-engineering"
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -284,8 +309,15 @@ class UrlFilesSpec(_Model):
                 raise ValueError(f"rule {rule.name} sets {', '.join(unknown)}, which is no column")
         if len({rule.name for rule in self.rules}) != len(self.rules):
             raise ValueError("two rules have the same name")
+        for rule in self.rules:
+            try:
+                Rule(**rule.model_dump()).refuse_flaws(names)
+            except RuleError as error:
+                raise ValueError(str(error)) from None
         if dimensions:
             refuse_once(self.schedule)
+        if self.origin is not None:
+            refuse_source_key(self.origin, [self.name, self.landing, self.copy_name])
         self._check_template(set(dimensions))
         return self
 
@@ -295,6 +327,18 @@ class UrlFilesSpec(_Model):
             raise ValueError(f"the path asks for {', '.join(unknown)}, which is no dimension")
         if missing := sorted(dimensions - asked):
             raise ValueError(f"the path does not name {', '.join(missing)}, so that files would be mistaken")
+        # Months of the same year, and the same month of two years, are told apart by a path that names both.
+        months = [date(2000 + number // 12, number % 12 + 1, 1) for number in range(24)]
+        choices = [[*(each.values or ())] or months for each in self.partitions]
+        names = [each.name for each in self.partitions]
+        try:
+            paths = [
+                self.source.template.format(**dict(zip(names, values, strict=True))) for values in product(*choices)
+            ]
+        except (ValueError, LookupError, AttributeError) as error:
+            raise ValueError(f"the path cannot be filled in: {error}") from None
+        if len(set(paths)) != len(paths):
+            raise ValueError("the path is the same for two partitions: name a month by `{month:%Y-%m}`")
 
     # ----------------------------------------------------------------------------------------- what follows
 
@@ -365,7 +409,7 @@ class UrlFilesSpec(_Model):
             key=partition or "",
             dimensions=tuple(Dimension(name, value) for name, value in values.items()),
             columns=tuple(each.of(kind) for each in self.columns),
-            format=files.Format(**self.format.model_dump()),
+            format=files.Format(**self.format.model_dump(exclude={"null_values"}), null=self.format.null_values),
             rules=tuple(Rule(**rule.model_dump()) for rule in self.rules),
         )
 
@@ -403,7 +447,8 @@ def build_url_files(spec: UrlFilesSpec, folder: Path, *, running: bool) -> dg.De
         selection=dg.AssetSelection.assets(*assets),
         description=f"Loads {'one file' if spec.partitions else 'the file'} into {spec.name}.",
     )
-    made = dg.Definitions(assets=[*_source_assets(spec), *assets], jobs=[job])
+    sources = [] if spec.origin is None else [source_spec(spec.origin)]
+    made = dg.Definitions(assets=[*sources, *assets], jobs=[job])
     if spec.schedule is None:
         return made
     keys = (lambda _, moment: spec.latest(moment)) if spec.partitions else None
@@ -412,21 +457,6 @@ def build_url_files(spec: UrlFilesSpec, folder: Path, *, running: bool) -> dg.De
 
 
 # --------------------------------------------------------------------------------------------------- assets
-
-
-def _source_assets(spec: UrlFilesSpec) -> list[dg.AssetSpec]:
-    if spec.origin is None:
-        return []
-    return [
-        dg.AssetSpec(
-            key=spec.origin,
-            group_name=spec.name.schema,
-            kinds={"source", spec.format.type},
-            owners=[spec.owner],
-            tags={"lake/layer": "source"},
-            description=f"One row per row of the files at {spec.source.path} of {spec.source.resource}.",
-        )
-    ]
 
 
 def _landing_asset(spec: UrlFilesSpec, folder: Path) -> dg.AssetsDefinition:
@@ -471,7 +501,7 @@ def _landing_asset(spec: UrlFilesSpec, folder: Path) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with it Dagster expects no results of checks
         async def run() -> dg.MaterializeResult[Any]:
             piece = spec.piece(_partition(context))
-            fetch = local_file(folder / piece.name) if spec.source.file else _from_source(spec, piece, sources)
+            fetch = _beside(folder, piece) if spec.source.file else _from_source(spec, piece, sources)
             place = FileLanding(lake.snapshots, lake.ledger, lake.clock)
             async with lake.connect(context.run.run_id) as connection:
                 landed = await place.land(connection, piece, context.run.run_id, fetch)
@@ -485,6 +515,7 @@ def _landing_asset(spec: UrlFilesSpec, folder: Path) -> dg.AssetsDefinition:
                     **receipt.metadata(),
                     "dagster/partition_row_count": snapshot.manifest.rows,
                     "lake/rows_dropped": told["dropped"],
+                    "lake/blank_lines": told["blank_lines"],
                     "lake/rules": dict(told["by_rule"]),
                     "lake/note": landed.note,
                     "lake/file_sha256": told["file_sha256"],
@@ -530,6 +561,10 @@ def _table_asset(spec: UrlFilesSpec) -> dg.AssetsDefinition:
             async with lake.connect(context.run.run_id) as connection:
                 verdicts = await _tolerances(spec).verdicts(connection, lake.ledger, snapshot)
                 refuse(verdicts, piece.where)
+
+                async def used(_: int) -> None:
+                    await use_permission(connection, snapshot)
+
                 await ensure_table(connection, spec.lake_table)
                 receipt = await replace_partition(
                     connection,
@@ -545,6 +580,7 @@ def _table_asset(spec: UrlFilesSpec) -> dg.AssetsDefinition:
                         outcomes=snapshot.outcomes,
                         snapshot_sha256=snapshot.manifest.sha256,
                     ),
+                    guard=used,
                 )
                 rows = await connection.fetchval(statement("files/row_count.sql"), str(spec.name))
             context.log.info("%s", account(receipt))
@@ -588,6 +624,7 @@ def _copy_asset(spec: UrlFilesSpec) -> dg.AssetsDefinition:
             place = FileLanding(lake.snapshots, lake.ledger, lake.clock)
             snapshot = place.require(piece)
             values = [dimension.value for dimension in piece.dimensions]
+            asyncio.run(_refuse_unless_shown(lake, snapshot, context.run.run_id))
             with _analysis(lake.settings.duckdb_file) as connection:
                 done = replace_copy(connection, spec.lake_table, values, place.rows(snapshot))
         return dg.MaterializeResult(
@@ -615,7 +652,7 @@ def _asset_spec(
     return dg.AssetSpec(
         key=name.parts,
         deps=deps,
-        tags={"lake/layer": layer},
+        tags={"lake/layer": layer, **({GUARDED_BY: "partition"} if name == spec.name else {})},
         group_name=spec.name.schema,
         kinds=kinds,
         owners=[spec.owner],
@@ -641,6 +678,16 @@ def _schema(spec: UrlFilesSpec, *, line: bool = False) -> dg.TableSchema:
     return dg.TableSchema(columns=columns)
 
 
+def _beside(folder: Path, piece: FilePiece) -> Fetch:
+    if not (folder / piece.name).is_file():
+        raise LoadError(
+            f"There is no file {piece.name} beside the declaration.",
+            where=piece.where,
+            todo="Put it there, or correct `file`, and materialise again.",
+        )
+    return local_file(folder / piece.name)
+
+
 def _from_source(spec: UrlFilesSpec, piece: FilePiece, sources: SourcesResource) -> Fetch:
     @asynccontextmanager
     async def fetch(unless: Validators | None) -> AsyncIterator[FetchedFile | NotModified]:
@@ -651,13 +698,35 @@ def _from_source(spec: UrlFilesSpec, piece: FilePiece, sources: SourcesResource)
     return fetch
 
 
+async def _refuse_unless_shown(lake: LakeResource, snapshot: FileSnapshot, run_id: str) -> None:
+    """Make sure that the copy gets what the table shows, and not what was kept out of it."""
+    piece = snapshot.piece
+    async with lake.connect(run_id) as connection:
+        last = await connection.fetchrow(statement("files/rows_before.sql"), str(piece.table), piece.key)
+    if last is None or last["snapshot_sha256"] != snapshot.manifest.sha256:
+        raise LoadError(
+            "The table does not show the file that was landed last.",
+            where=piece.where,
+            todo=f"Materialise {piece.table} first.",
+        )
+
+
 @contextmanager
 def _analysis(file: Path) -> Iterator[Any]:
+    import duckdb
     from dagster_duckdb import DuckDBResource  # takes a tenth of a second, which definitions need not wait for
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    with DuckDBResource(database=str(file)).get_connection() as connection, closing(connection):
-        yield connection
+    with ExitStack() as stack:
+        try:
+            connection = stack.enter_context(DuckDBResource(database=str(file)).get_connection())
+        except duckdb.IOException:
+            raise LoadError(
+                "The DuckDB file cannot be opened for writing: another process has it open, or it is no such file.",
+                where=str(file),
+                todo="Close it where it is open, then materialise the copy again.",
+            ) from None
+        yield stack.enter_context(closing(connection))
 
 
 def _partition(context: dg.AssetExecutionContext) -> str | None:

@@ -7,13 +7,15 @@ made in `declared.py`, how pages are had in `sources/api_pages.py`.
 
 import asyncio
 import queue
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
+from functools import partial
 from operator import itemgetter
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import asyncpg
 import pyarrow as pa
@@ -36,14 +38,20 @@ from datalake_assets.lake.replacement import (
     Loaded,
     Mode,
     Origin,
+    drop_prepared,
     is_loaded,
     load_tables,
+    prepared_parts,
 )
 from datalake_assets.lake.slices import LoadError
-from datalake_assets.sources.api_pages import Page
+from datalake_assets.sources.api_pages import Page, Paging, SoundPage, read_sound_page
 from datalake_assets.sources.validators import Validators
+from datalake_assets.statements import statement
 from datalake_assets.storage.parquet import Manifest, ParquetStore
 from datalake_assets.storage.postgres import PostgresError, scrubbing
+
+if TYPE_CHECKING:
+    from datalake_assets.lake.ahead import Ahead
 
 RECORDS: Final = pa.schema(
     [
@@ -62,7 +70,11 @@ _TOLD: Final = 5
 """How many bad values an error names; all of them are counted."""
 _MOST_QUARANTINED: Final = 10_000
 """Rows beyond which nothing is published, whatever share they are: they are held in memory until then."""
-_UNIQUE_VIOLATION: Final = "23505"
+_KEY_TWICE: Final = frozenset({"23505", "21000"})
+"""States by which the server refuses a key that comes twice: in a table, and in one upsert."""
+_NAMES_TOLD: Final = 10
+_NAMES_KEPT: Final = 1000
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 class ChecksFailedError(LoadError):
@@ -190,6 +202,7 @@ async def land(
     *,
     run_id: str,
     clock: Clock,
+    ahead: "Ahead | None" = None,
 ) -> Manifest:
     """Land every page of a dataset as the snapshot of today.
 
@@ -205,6 +218,7 @@ async def land(
         cost: What it took, asked after the last page.
         run_id: Who lands it.
         clock: What today is.
+        ahead: Prepares the tables meanwhile.
 
     Raises:
         SupersededError: A later run lands the same dataset.
@@ -216,10 +230,12 @@ async def land(
     with scrubbing(str(dataset.landing)):
         attempt = await ledger.begin(connection, str(dataset.landing), partition, run_id)
     told: list[dict[str, Any]] = []
-    version = Validators()
+    versions: set[Validators] = set()
     batches: queue.Queue[pa.RecordBatch | BaseException | None] = queue.Queue(_PAGES_AHEAD)
 
     def account() -> dict[str, Any]:
+        # Many a source tells of each page what it tells of no other: then nothing is known of all of them.
+        version = next(iter(versions)) if len(versions) == 1 else Validators()
         return {
             "pages": told,
             "etag": version.etag,
@@ -249,18 +265,20 @@ async def land(
     )
     try:
         async for page in pages:
-            if page.number == 1:
-                version = page.validators
+            versions.add(page.validators)
             told.append(
                 {
                     "number": page.number,
-                    "records": len(page.records),
+                    "records": page.count,
                     "bytes": page.bytes,
                     "sha256": page.sha256,
                     "pointer": page.pointer,
                 }
             )
-            await _handed_over(batches, await asyncio.to_thread(_landed, page), publishing)
+            batch = await asyncio.to_thread(_landed, page)
+            await _handed_over(batches, batch, publishing)
+            if ahead is not None:
+                await ahead.take(batch, page)
             reach("mid_request")
         await _handed_over(batches, None, publishing)
     except BaseException as error:
@@ -288,6 +306,8 @@ async def land(
             )
             await ledger.write(connection, receipt, attempt)
             store.promote(manifest)
+    if ahead is not None:
+        await ahead.finish(origin_of(dataset, manifest))
     return manifest
 
 
@@ -305,10 +325,69 @@ async def _handed_over(
     publishing.result()
 
 
+@dataclass(frozen=True)
+class MadePage:
+    """What is made of a sound page.
+
+    Attributes:
+        landed: Its records as they are landed.
+        rows: Those of each table, and what was noticed on the way; None if a load must not publish them as they are.
+    """
+
+    landed: pa.RecordBatch
+    rows: "TypedRows | None"
+
+
+def read_page(body: bytes, number: int, paging: Paging, extracts: Sequence[Extract] | None) -> SoundPage | None:
+    """Read, clean and type a page; None if there is anything about it that is not as usual.
+
+    Args:
+        body: The page.
+        number: Its place.
+        paging: Where its records are.
+        extracts: Tables to make rows of; None if none are wanted.
+    """
+    if (found := read_sound_page(body, paging)) is None:
+        return None
+    sound, records = found
+    cleaned = [without_sensitive_keys(record) for record in records]
+    batch = _landed_batch(number, cleaned)
+    if batch.column("rule").null_count < len(records):
+        return None
+    rows = None if extracts is None else rows_of(batch, extracts, cleaned)
+    return replace(sound, made=MadePage(batch, rows))
+
+
+def rows_of(
+    batch: pa.RecordBatch, extracts: Sequence[Extract], records: list[dict[str, JsonValue]] | None = None
+) -> "TypedRows | None":
+    """The rows of each table in landed records, and what was noticed; None if one cannot be kept as it is.
+
+    Args:
+        batch: Landed records.
+        extracts: The tables.
+        records: The same, parsed.
+    """
+    made = []
+    for extract in extracts:
+        reading = _Reading(extract, "", set())
+        rows = reading.take(batch, records)
+        if reading.noticed.refused:
+            return None
+        made.append((rows, reading.noticed))
+    return tuple(made)
+
+
 def _landed(page: Page) -> pa.RecordBatch:
+    if page.elsewhere is not None:
+        made: MadePage = page.elsewhere.made
+        return made.landed
+    return _landed_batch(page.number, [without_sensitive_keys(record) for record in page.records])
+
+
+def _landed_batch(number: int, records: Sequence[dict[str, JsonValue]]) -> pa.RecordBatch:
     documents, rules = [], []
-    for record in page.records:
-        cleaned = without_sensitive_keys(record)
+    for cleaned in records:
         text = exact_json.dumps_sound(cleaned)
         rule = exact_json.defects(cleaned) if text is None else None
         if text is None:
@@ -318,7 +397,7 @@ def _landed(page: Page) -> pa.RecordBatch:
     count = len(documents)
     return pa.RecordBatch.from_arrays(
         [
-            pa.repeat(pa.scalar(page.number, pa.int32()), count),
+            pa.repeat(pa.scalar(number, pa.int32()), count),
             pa.array(range(count), pa.int32()),
             pa.array(documents, pa.large_binary()),
             pa.array(rules, pa.string()),
@@ -352,7 +431,7 @@ async def load(
     """Bring the tables of a dataset to what was landed.
 
     With `replace` that is the latest snapshot. With the others it is every snapshot that is not loaded yet, so that a
-    date whose load failed is made up for.
+    date whose load failed is made up for; one that is refused again does not keep back the others.
 
     Args:
         connection: A connection of its own, outside any transaction.
@@ -377,12 +456,18 @@ async def load(
             todo="Materialise its landing asset first.",
         )
     done: tuple[Loaded, list[Finding]] | None = None
+    refused: ChecksFailedError | None = None
     for manifest in manifests[-1:] if dataset.mode == "replace" else manifests:
         origin = origin_of(dataset, manifest)
         is_last = manifest is manifests[-1]
         if not is_last and await is_loaded(connection, dataset.tables, origin, dataset.mode):
             continue
-        done = await _load(connection, store, ledger, dataset, manifest, origin, run_id)
+        try:
+            done = await _load(connection, store, ledger, dataset, manifest, origin, run_id)
+        except ChecksFailedError as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
     assert done is not None  # noqa: S101 - the last one is always loaded
     return done
 
@@ -398,7 +483,7 @@ async def _load(
 ) -> tuple[Loaded, list[Finding]]:
     where = f"{dataset.tables[0].name}, landed {origin.load_date}"
     bad_records: set[tuple[int, int]] = set()
-    readings = [_Reading(extract, store, manifest, bad_records) for extract in dataset.extracts]
+    readings = [_Reading(extract, manifest.dataset, bad_records) for extract in dataset.extracts]
     found: list[Finding] = []
     passed = await ledger.override(connection, str(dataset.tables[0].name), origin.load_date.isoformat(), "volume")
 
@@ -410,30 +495,54 @@ async def _load(
         if any(finding.blocks for finding in found):
             raise ChecksFailedError(found, where)
         place = (str(dataset.tables[0].name), origin.load_date, "")
-        await mirror_answers(connection, place, (each for reading in readings for each in reading.answers), run_id)
+        answers = (answer for reading in readings for answer in reading.noticed.answers)
+        await mirror_answers(connection, place, answers, run_id)
 
     try:
         loaded = await load_tables(
             connection,
             ledger,
-            [Incoming(reading.extract.table, reading.batches) for reading in readings],
+            [
+                Incoming(
+                    reading.extract.table,
+                    partial(reading.batches, store, manifest),
+                    partial(_prepared, connection, reading, origin),
+                )
+                for reading in readings
+            ],
             origin,
             run_id=run_id,
             mode=dataset.mode,
             judge=judge,
         )
     except PostgresError as error:
-        if error.sqlstate != _UNIQUE_VIOLATION:
+        if error.sqlstate not in _KEY_TWICE:
             raise
         found.append(
             Finding("key_is_unique", dataset.tables[0].name, False, f"Two rows have the same key ({error.where}).")
         )
         raise ChecksFailedError(found, where) from None
+    finally:
+        if dataset.mode == "replace" and not connection.is_closed():
+            await drop_prepared(connection, dataset.tables)
     if loaded.changed:
         for table in dataset.tables:
             if table.key:
                 found.append(Finding("key_is_unique", table.name, True, "No two rows have the same key."))
     return loaded, found
+
+
+async def _prepared(
+    connection: asyncpg.Connection, reading: "_Reading", origin: Origin
+) -> tuple[TableName, int] | None:
+    """A partition that holds the rows of a snapshot already, and how many; what was noticed then, is noticed."""
+    for part in await prepared_parts(connection, reading.extract.table.name):
+        if part.is_of(origin):
+            rows = await connection.fetchval(statement("declared/count.sql", table=part.name))
+            if rows == part.told["rows"]:
+                reading.noticed = Noticed.from_json(part.told["noticed"])
+                return part.name, rows
+    return None
 
 
 CHECKS: Final = {
@@ -454,17 +563,18 @@ def _pages_are_whole(dataset: Dataset, manifest: Manifest, reading: "_Reading") 
     whole = (
         [page["number"] for page in pages] == list(range(1, len(pages) + 1))
         and bool(pages)
-        and expected == dict(reading.pages)
+        and expected == dict(reading.noticed.pages)
     )
-    said = f"{len(pages)} pages with {sum(expected.values())} records were landed, {reading.records} were read."
-    numbers = {"pages": len(pages), "records": reading.records}
+    read = reading.noticed.records
+    said = f"{len(pages)} pages with {sum(expected.values())} records were landed, {read} were read."
+    numbers = {"pages": len(pages), "records": read}
     return Finding("pages_are_whole", dataset.tables[0].name, whole, said, numbers)
 
 
 def _found(
     reading: "_Reading", counts: Counts, dataset: Dataset, ratio: float | None, is_first: bool
 ) -> Iterator[Finding]:
-    table, limits = reading.extract.table.name, dataset.limits
+    table, limits, noticed = reading.extract.table.name, dataset.limits, reading.noticed
     fewest = limits.min_rows if is_first else 0
     least = 0.0 if ratio is None or counts.before is None else ratio * counts.before
     yield Finding(
@@ -475,38 +585,39 @@ def _found(
         f"{max(fewest, -int(-least // 1))} are expected.",
         {"rows": counts.rows, "rows_before": counts.before or 0},
     )
-    bad = reading.refused
+    bad = noticed.refused
     yield Finding(
         "values_fit",
         table,
         bad <= min(limits.max_quarantined_share * (counts.rows + bad), _MOST_QUARANTINED),
-        f"{bad} of {counts.rows + bad} rows of {table} hold a value that does not fit{reading.examples}."
+        f"{bad} of {counts.rows + bad} rows of {table} hold a value that does not fit{noticed.where}."
         if bad
         else "Every value fits.",
         {"rows_quarantined": bad},
     )
-    missing = ", ".join(f"{name} ({count} records)" for name, count in sorted(reading.missing.items()))
+    missing = _few([f"{name} ({count} records)" for name, count in sorted(noticed.missing.items())])
     yield Finding(
         "fields_are_there",
         table,
         not missing,
         f"Declared fields are missing in records for {table}: {missing}." if missing else "Every field is there.",
-        {"fields_missing": len(reading.missing)},
+        {"fields_missing": len(noticed.missing)},
     )
     if reading.extract.unknown_fields != "ignore":
-        unknown = ", ".join(sorted(reading.unknown))
+        # Objects that are used as maps have keys that may be anybody's name or address.
+        unknown = _few([name if _PLAIN_NAME.fullmatch(name) else "(no plain name)" for name in sorted(noticed.unknown)])
         yield Finding(
             "no_field_is_unknown",
             table,
             not unknown,
             f"Records for {table} have fields that are not declared: {unknown}." if unknown else "No field is unknown.",
-            {"fields_unknown": len(reading.unknown)},
+            {"fields_unknown": len(noticed.unknown)},
             warns=reading.extract.unknown_fields == "warn",
         )
     empty = [
         name
-        for name, values in reading.values.items()
-        if counts.rows and not values and name not in limits.allow_all_null
+        for name in reading.extract.table.names
+        if counts.rows and not noticed.values[name] and name not in limits.allow_all_null
     ]
     yield Finding(
         "no_column_is_empty",
@@ -517,53 +628,110 @@ def _found(
     )
 
 
+def _few(names: Sequence[str]) -> str:
+    """Some names, and how many there are besides."""
+    told = list(dict.fromkeys(names))[:_NAMES_TOLD]
+    rest = len(names) - sum(name in told for name in names)
+    return ", ".join(told) + (f" and {rest} others" if rest else "")
+
+
+@dataclass
+class Noticed:
+    """What is noticed while records become the rows of a table.
+
+    Attributes:
+        records: Records that were read.
+        pages: Those of each page.
+        values: Values of each column that are not null.
+        missing: Records that lack a field.
+        unknown: Fields that no table takes, a thousand or so at most.
+        refused: Rows that are left out.
+        answers: The same as they go to quarantine, not more than can be held.
+        examples: Where some of them stand.
+    """
+
+    records: int = 0
+    pages: Counter[int] = field(default_factory=Counter)
+    values: Counter[str] = field(default_factory=Counter)
+    missing: Counter[str] = field(default_factory=Counter)
+    unknown: set[str] = field(default_factory=set)
+    refused: int = 0
+    answers: list[Answer] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def where(self) -> str:
+        """Where some of the bad values stand, as the end of a sentence."""
+        return f": {'; '.join(self.examples)}" if self.examples else ""
+
+    def add(self, other: "Noticed") -> None:
+        """Add what was noticed in further records, none of which was refused."""
+        self.records += other.records
+        self.pages += other.pages
+        self.values += other.values
+        self.missing += other.missing
+        if len(self.unknown) < _NAMES_KEPT:
+            self.unknown |= other.unknown
+
+    def to_json(self) -> dict[str, Any]:
+        """What was noticed in records none of which was refused, as plain JSON."""
+        return {
+            "records": self.records,
+            "pages": sorted(self.pages.items()),
+            "values": self.values,
+            "missing": self.missing,
+            "unknown": sorted(self.unknown),
+        }
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> "Noticed":
+        """The inverse of `to_json`."""
+        pages, values, missing = Counter(dict(told["pages"])), Counter(told["values"]), Counter(told["missing"])
+        return cls(told["records"], pages, values, missing, set(told["unknown"]))
+
+
+TypedRows = tuple[tuple[pa.RecordBatch | None, Noticed], ...]
+"""For each table its rows in some records, if there are any, and what was noticed on the way."""
+
+
 class _Reading:
     """One pass over a snapshot for one table: rows, and what was noticed on the way.
 
     Args:
         extract: The table.
-        store: Where the snapshot is.
-        manifest: The snapshot.
+        source: What records are called in quarantine.
         bad_records: Pages and positions of records that were left out; added to by the table of the records, and
             passed over by the others.
     """
 
-    def __init__(
-        self, extract: Extract, store: ParquetStore, manifest: Manifest, bad_records: set[tuple[int, int]]
-    ) -> None:
+    def __init__(self, extract: Extract, source: str, bad_records: set[tuple[int, int]]) -> None:
         self.extract = extract
-        self._store = store
-        self._manifest = manifest
+        self.noticed = Noticed()
+        self._source = source
         self._bad_records = bad_records
-        self.records = 0
-        self.pages: Counter[int] = Counter()
-        self.values = dict.fromkeys(extract.table.names, 0)
-        self.missing: Counter[str] = Counter()
-        self.unknown: set[str] = set()
-        self.refused = 0
-        self.answers: list[Answer] = []
-        self._examples: list[str] = []
         own = {name: path for name, path in extract.sources.items() if path and name not in extract.parent}
         self._known = {path[0] for path in own.values()} | extract.arrays
         self._needed = {path[0] for name, path in own.items() if name not in extract.optional}
 
-    @property
-    def examples(self) -> str:
-        """Where some of the bad values stand."""
-        return f": {'; '.join(self._examples)}" if self._examples else ""
+    def batches(self, store: ParquetStore, manifest: Manifest) -> Iterator[pa.RecordBatch]:
+        """The rows in a snapshot."""
+        for batch in store.read(manifest):
+            if (rows := self.take(batch)) is not None:
+                yield rows
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        for batch in self._store.read(self._manifest):
-            places = list(zip(batch.column("page").to_pylist(), batch.column("position").to_pylist(), strict=True))
-            self.records += len(places)
-            self.pages.update(page for page, _ in places)
-            texts: list[bytes] = batch.column("document").to_pylist()
-            broken = batch.column("rule")
-            if broken.null_count < len(places):
-                texts, places = self._sound(texts, places, broken.to_pylist())
-            records: list[dict[str, JsonValue]] = exact_json.loads_sound(b"[" + b",".join(texts) + b"]")
-            if rows := self._rows(records, texts, places):
-                yield self._cast(rows)
+    def take(self, batch: pa.RecordBatch, records: list[dict[str, JsonValue]] | None = None) -> pa.RecordBatch | None:
+        """The rows in landed records, if there are any; `records` are the same, parsed, if all of them are sound."""
+        places = list(zip(batch.column("page").to_pylist(), batch.column("position").to_pylist(), strict=True))
+        self.noticed.records += len(places)
+        self.noticed.pages.update(Counter(page for page, _ in places))
+        texts: list[bytes] = batch.column("document").to_pylist()
+        broken = batch.column("rule")
+        if broken.null_count < len(places):
+            texts, places = self._sound(texts, places, broken.to_pylist())
+        if records is None:
+            records = exact_json.loads_sound(b"[" + b",".join(texts) + b"]")
+        rows = self._rows(records, texts, places)
+        return None if rows is None else self._cast(rows)
 
     def _sound(
         self, texts: list[bytes], places: list[tuple[int, int]], rules: list[str | None]
@@ -590,7 +758,7 @@ class _Reading:
             elements = record.get(self.extract.array)
             if elements is None:
                 if self.extract.array not in record:
-                    self.missing[self.extract.array] += 1
+                    self.noticed.missing[self.extract.array] += 1
                 continue
             if not isinstance(elements, list) or not all(isinstance(element, dict) for element in elements):
                 self._refuse(place, "not_an_array", f"{self.extract.array} is no array of objects.", text)
@@ -606,9 +774,10 @@ class _Reading:
 
     def _look_at_fields(self, records: Iterable[dict[str, JsonValue]]) -> None:
         for names, count in Counter(frozenset(record) for record in records).items():
-            self.unknown |= names - self._known
+            if len(self.noticed.unknown) < _NAMES_KEPT:
+                self.noticed.unknown |= names - self._known
             for name in self._needed - names:
-                self.missing[name] += count
+                self.noticed.missing[name] += count
 
     def _cast(self, rows: "_Rows") -> pa.RecordBatch:
         columns = []
@@ -626,9 +795,9 @@ class _Reading:
                     self._bad_records.add(rows.places[row])
             kept = [row not in failures for row in range(batch.num_rows)]
             batch = batch.filter(pa.array(kept, pa.bool_()))
-        for name in self.values:
+        for name in batch.schema.names:
             column_values = batch.column(name)
-            self.values[name] += len(column_values) - column_values.null_count
+            self.noticed.values[name] += len(column_values) - column_values.null_count
         return batch
 
     def _column(self, column: Column, rows: "_Rows") -> Sequence[JsonValue]:
@@ -646,16 +815,17 @@ class _Reading:
 
     def _refuse(self, place: tuple[int, int], rule: str, reason: str, text: bytes) -> None:
         page, position = place
-        self.refused += 1
-        if self.refused > _MOST_QUARANTINED:
+        noticed = self.noticed
+        noticed.refused += 1
+        if noticed.refused > _MOST_QUARANTINED:
             return
-        if len(self._examples) < _TOLD:
-            self._examples.append(f"page {page}, record {position + 1}, {reason.rstrip('.')}")
-        self.answers.append(
+        if len(noticed.examples) < _TOLD:
+            noticed.examples.append(f"page {page}, record {position + 1}, {reason.rstrip('.')}")
+        noticed.answers.append(
             Answer(
                 key=(),
                 outcome=Outcome.QUARANTINED,
-                source=f"{self._manifest.dataset}, page {page}, record {position + 1}, {self.extract.table.name}",
+                source=f"{self._source}, page {page}, record {position + 1}, {self.extract.table.name}",
                 document=text,
                 rule=rule,
                 reason=reason,

@@ -1,12 +1,15 @@
 """Views of a table by period: one for each period, and one over all of them under a name that stays.
 
-Expressions are SQL with Jinja in a sandbox. Whatever Jinja puts into them is a value, written as a literal of its
-type: a text can never become SQL. What is no single expression, or reads a column that the table does not have, is
-refused before anything is changed. When views are made belongs to the component.
+Expressions are SQL with Jinja in a sandbox. Whatever Jinja puts into them is a value: the SQL is parsed with a name in
+its place, and the value then stands there as a literal of its type, so that a text can never become SQL. What is no
+single expression, or reads a column that the table does not have, is refused before anything is changed. When views
+are made belongs to the component.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -15,12 +18,13 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 import sqlglot
-from jinja2 import StrictUndefined, TemplateError, Undefined
+from jinja2 import StrictUndefined, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from datalake_assets.keys import TableName, quote_identifier
+from datalake_assets.lake.expressions import clock_in
 from datalake_assets.lake.ledger import Ledger, Receipt
 from datalake_assets.lake.slices import LoadError
 from datalake_assets.statements import statement
@@ -28,7 +32,10 @@ from datalake_assets.storage.postgres import lock_slice, scrubbing
 
 Every = Literal["day", "week", "month", "year"]
 
-LONGEST_NAME: Final = 63 - len("_2019_07_31")
+LONGEST_IDENTIFIER: Final = 63
+"""Bytes of a name in PostgreSQL, which cuts longer ones off without a word."""
+
+LONGEST_NAME: Final = LONGEST_IDENTIFIER - len("_2019_07_31")
 _NO_LEAP_YEAR: Final = 2001
 _DATED: Final = re.compile(r"_(\d{4})_(\d{2})_(\d{2})")
 _MONTH_AND_DAY: Final = re.compile(r"(\d{2})-(\d{2})")
@@ -60,6 +67,13 @@ class Period:
         if self.every == "year":
             return self.start.replace(year=self.start.year + 1)
         return self.start + timedelta(days=7 if self.every == "week" else 1)
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether such periods begin on its first day."""
+        return {"day": True, "week": self.start.weekday() == 0, "month": self.start.day == 1}.get(
+            self.every, (self.start.month, self.start.day) == (1, 1)
+        )
 
     @property
     def last_day(self) -> date:
@@ -208,16 +222,26 @@ async def make_view(
             names = [field.name for field in fields]
             await _refuse_other_columns(connection, view, dated, names)
             query = statement("declared/view_query.sql", fields=fields, table=view.table, condition=rendered.where)
-            await _create(connection, dated, query, view.readers)
-            await _create(connection, view.name, await _all_periods(connection, view, names), view.readers)
-            rows = await connection.fetchval(statement("declared/count.sql", table=dated))
+            # Before the views are touched: nobody who reads them waits for it.
+            rows = await connection.fetchval(statement("declared/count_query.sql", query=query))
+            await lock_slice(connection, "schema", view.name.schema)
+            await connection.execute(statement("declared/create_schema.sql", schema=view.name.schema))
+            try:
+                await _create(connection, dated, query, view.readers)
+                await _create(connection, view.name, await _all_periods(connection, view, names), view.readers)
+            except asyncpg.InvalidTableDefinitionError:
+                raise ViewError(
+                    "A column of the view has another type than in the view that is there.",
+                    where=str(dated),
+                    todo=f"Cast it to its type of before in the declaration; or drop {view.name} and its periods, then "
+                    "materialise every period again. Nothing was changed.",
+                ) from None
             receipt = Receipt(asset=str(view.name), partition=period.start.isoformat(), run_id=run_id, rows_total=rows)
             await ledger.write(connection, receipt, attempt)
     return receipt
 
 
 async def _create(connection: asyncpg.Connection, view: TableName, query: str, readers: Sequence[str]) -> None:
-    await connection.execute(statement("declared/create_schema.sql", schema=view.schema))
     await connection.execute(statement("declared/create_view.sql", view=view, query=query))
     for role in readers:
         await connection.execute(statement("declared/grant_schema.sql", schema=view.schema, role=role))
@@ -245,29 +269,65 @@ async def _table_columns(connection: asyncpg.Connection, view: DatedView, render
 async def _refuse_other_columns(
     connection: asyncpg.Connection, view: DatedView, dated: TableName, names: Sequence[str]
 ) -> None:
-    """A view keeps who depends on it only if its columns stay, and the view over all periods needs them alike."""
-    others = [row for row in await _dated_views(connection, view) if list(row["columns"]) != list(names)]
-    if others:
-        listed = ", ".join(str(TableName(view.name.schema, row["name"])) for row in others)
+    """A view keeps who depends on it only if its columns stay; new ones may come behind them."""
+    if view.every in names:
         raise ViewError(
-            f"Views of {len(others)} periods have other columns than are declared now.",
+            f'A column is called "{view.every}", as the one by which {view.name} tells the periods apart.',
             where=str(dated),
-            todo=f"Drop {view.name} and {listed}, then materialise every period again. Nothing was changed.",
+            todo="List the columns, and name that one otherwise.",
+        )
+    others = [each.view for each in await _periods(connection, view) if each.names != names[: len(each.names)]]
+    what = f"Views of {len(others)} periods have other columns than are declared now."
+    whole = await connection.fetchrow(statement("declared/views.sql"), view.name.schema, view.name.table)
+    if not others and whole and whole["name"] == view.name.table and whole["columns"][0] != view.every:
+        others = [view.name]
+        what = f"The view shows a {whole['columns'][0]} for each row, and is declared to show a {view.every} now."
+    if others:
+        raise ViewError(
+            what,
+            where=str(dated),
+            todo=f"Declare a view of another name; or drop {view.name} and {', '.join(map(str, others))}, then "
+            "materialise every period again. Nothing was changed.",
         )
 
 
-async def _dated_views(connection: asyncpg.Connection, view: DatedView) -> list[asyncpg.Record]:
+@dataclass(frozen=True)
+class _Standing:
+    """The view of a period as it is in the database, with the types of its columns."""
+
+    view: TableName
+    last_day: date
+    columns: dict[str, str]
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.columns)
+
+
+async def _periods(connection: asyncpg.Connection, view: DatedView) -> list[_Standing]:
     rows = await connection.fetch(statement("declared/views.sql"), view.name.schema, f"{view.name.table}_")
-    return [row for row in rows if _DATED.fullmatch(row["name"].removeprefix(view.name.table))]
+    found = []
+    for row in rows:
+        if match := _DATED.fullmatch(row["name"].removeprefix(view.name.table)):
+            with suppress(ValueError):  # no day: somebody else's view
+                columns = dict(zip(row["columns"], row["types"], strict=True))
+                last_day = date(*map(int, match.groups()))
+                found.append(_Standing(TableName(view.name.schema, row["name"]), last_day, columns))
+    return found
 
 
 async def _all_periods(connection: asyncpg.Connection, view: DatedView, names: Sequence[str]) -> str:
-    periods = []
-    for row in await _dated_views(connection, view):
-        match = _DATED.fullmatch(row["name"].removeprefix(view.name.table))
-        assert match is not None  # noqa: S101 - only such views were listed
-        period = Period.that_ends(view.every, date(*map(int, match.groups())))
-        periods.append({"start": _literal(period.start), "view": TableName(view.name.schema, row["name"])})
+    """The query over all periods; a column that an older view has not got is null there."""
+    standing = await _periods(connection, view)
+    types = {name: kind for each in standing for name, kind in each.columns.items()}
+    periods = [
+        {
+            "start": _literal(Period.that_ends(view.every, each.last_day).start),
+            "view": each.view,
+            "missing": {name: types[name] for name in names if name not in each.columns},
+        }
+        for each in standing
+    ]
     return statement("declared/all_periods.sql", periods=periods, names=names, column=quote_identifier(view.every))
 
 
@@ -296,30 +356,58 @@ def _literal(value: Any) -> str:
     )
 
 
-_SANDBOX: Final = ImmutableSandboxedEnvironment(undefined=StrictUndefined, finalize=_literal, autoescape=False)
-
-
 def _expression(template: str, values: Mapping[str, Any], name: str) -> str:
     where = f"expression of {name!r}"
+    literals: dict[str, str] = {}
+
+    def named(value: Any) -> str:
+        """What stands for a value until it is known to be in a place of its own."""
+        word = f"value_{len(literals)}_of_the_template"
+        literals[word] = _literal(value)
+        return word
+
+    sandbox = ImmutableSandboxedEnvironment(undefined=StrictUndefined, finalize=named, autoescape=False)
     try:
-        text = _SANDBOX.from_string(template).render(values).strip()
-    except TemplateError as error:
+        text = sandbox.from_string(template).render(values).strip()
+    except ViewError:
+        raise
+    except Exception as error:  # whatever an expression of Jinja can raise
         raise ViewError(
-            f"The template cannot be rendered: {error}.",
+            f"The template cannot be rendered: {str(error).rstrip('.')}.",
             where=where,
             todo="Use ds, last_day, period_start, period_end, midnight(), fy_start() and params.",
         ) from None
     try:
-        parsed = sqlglot.parse(f"select ({text}\n)", dialect="postgres")
+        parsed: Sequence[Any] = sqlglot.parse(f"select ({text}\n)", dialect="postgres")
+        tokens = sqlglot.tokenize(text, read="postgres")
     except SqlglotError:
         raise ViewError("This is no SQL expression.", where=where, todo="Correct it in the defs.yaml.") from None
-    if not _is_expression(parsed):
+    if not _is_expression(parsed) or any(token.comments for token in tokens):
         raise ViewError(
             "This is more than one SQL expression over columns of the table.",
             where=where,
             todo="Leave out statements, subqueries and comments.",
         )
-    return text
+    if (clock := clock_in(parsed[0])) is not None:
+        raise ViewError(
+            f"{clock} is another one each time that the view is read.",
+            where=where,
+            todo="Use the days of the period: ds, last_day, period_start, period_end.",
+        )
+    alone = Counter(
+        column.name for column in parsed[0].find_all(exp.Column) if not (column.table or column.this.args.get("quoted"))
+    )
+    inside = any(map(_PLACEHOLDER.search, literals.values()))
+    if inside or any(text.count(word) != alone[word] for word in literals):
+        raise ViewError(
+            "A value of the template stands within quotes, or as a part of a word.",
+            where=where,
+            todo="Leave the quotes out: a value brings its own, as in `created_on >= {{ period_start }}`.",
+        )
+    return _PLACEHOLDER.sub(lambda match: literals[match[0]], text)
+
+
+_PLACEHOLDER: Final = re.compile(r"value_\d+_of_the_template")
 
 
 def _is_expression(parsed: Sequence[Any]) -> bool:
@@ -327,10 +415,10 @@ def _is_expression(parsed: Sequence[Any]) -> bool:
         return False
     select = parsed[0]
     clauses = [name for name, value in select.args.items() if value and name not in ("expressions", "kind")]
-    forbidden = (exp.Subquery, exp.Select, exp.Table, exp.Command)
+    forbidden = (exp.Query, exp.Table, exp.Values, exp.Command, exp.Alias, exp.Star)
     below = [node for node in select.walk() if isinstance(node, forbidden) and node is not select]
-    comments = any(node.comments for node in select.walk())
-    return not clauses and len(select.expressions) == 1 and not below and not comments
+    stars = [node for node in below if isinstance(node, exp.Star) and isinstance(node.parent, exp.Count)]
+    return not clauses and len(select.expressions) == 1 and len(below) == len(stars)
 
 
 def _columns(expression: str) -> set[str]:

@@ -1,7 +1,7 @@
 """What must hold of a landed file before it replaces a partition: enough rows, as many as last time, few refused.
 
 A verdict compares numbers and changes nothing. What is tolerated is declared with the files; permission to pass for
-once stands in `ops.guard_override` (`datalake allow`).
+once stands in `ops.guard_override` (`datalake allow`) until a load has used it.
 """
 
 from collections.abc import Sequence
@@ -57,9 +57,12 @@ class FileTolerances:
         """All checks of a landed file, in the order in which they are worth reading."""
         piece, outcomes, told = snapshot.piece, snapshot.outcomes, snapshot.account
         good, extra = outcomes.data, list(told["extra_columns"])
-        before = await connection.fetchval(statement("files/rows_before.sql"), str(piece.table), piece.key)
+        last = await connection.fetchrow(statement("files/rows_before.sql"), str(piece.table), piece.key)
+        before = None if last is None else last["rows_new"]
         allowed = await ledger.override(connection, str(piece.table), piece.key, VOLUME_GUARD)
         pass_ = "" if allowed is None else " It may pass for once, as `datalake allow` recorded."
+        if last is not None and last["snapshot_sha256"] == snapshot.manifest.sha256:
+            allowed, pass_ = "loaded", " The table shows it already."
         parts = (outcomes.data, outcomes.absent, outcomes.quarantined)
         return [
             Verdict(
@@ -102,6 +105,17 @@ class FileTolerances:
             f"their number may change by {self.row_change_ratio:.0%}.{pass_}",
             numbers={"good": good, "before": before},
         )
+
+
+async def use_permission(connection: asyncpg.Connection, snapshot: FileSnapshot) -> None:
+    """Use up the permission to pass, in the transaction of the load that it was given for.
+
+    Args:
+        connection: A connection inside that transaction.
+        snapshot: What is loaded.
+    """
+    place = (str(snapshot.piece.table), snapshot.piece.key, VOLUME_GUARD)
+    await connection.execute(statement("files/use_permission.sql"), *place)
 
 
 def refuse(verdicts: Sequence[Verdict], where: str) -> None:

@@ -32,7 +32,7 @@ from datalake_assets.lake.row_rules import RowRules, Rule
 from datalake_assets.lake.slices import LoadError
 from datalake_assets.sources.url_files import FetchedFile
 from datalake_assets.sources.validators import NotModified, Validators
-from datalake_assets.storage.parquet import Manifest, ParquetStore
+from datalake_assets.storage.parquet import DamagedFileError, Manifest, ParquetStore
 from datalake_assets.storage.postgres import scrubbing
 
 DROPPED: Final = "dropped"
@@ -198,7 +198,7 @@ class FileLanding:
         with scrubbing(piece.where):
             attempt = await self._ledger.begin(connection, str(piece.landing), piece.key, run_id)
         kept = self.current(piece)
-        if kept is not None and kept.account["declaration"] != piece.declaration:
+        if kept is not None and not (kept.account["declaration"] == piece.declaration and self._is_there(kept)):
             kept = None
         known = None if kept is None else Validators(kept.account["etag"], kept.account["last_modified"])
         async with fetch(known or None) as found:
@@ -277,6 +277,14 @@ class FileLanding:
     def uri(self, snapshot: FileSnapshot) -> str:
         """Where the snapshot's data file is."""
         return self._store.data_uri(snapshot.manifest)
+
+    def _is_there(self, snapshot: FileSnapshot) -> bool:
+        """Whether there is a data file for what a manifest says; it is proved when it is read."""
+        try:
+            self._store.schema(snapshot.manifest)
+        except DamagedFileError:
+            return False
+        return True
 
     def _publish(self, piece: FilePiece, found: FetchedFile, run_id: str) -> LandedFile:
         file = RowFile(found.path, piece.name, piece.format, piece.columns)

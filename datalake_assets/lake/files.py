@@ -6,6 +6,7 @@ neighbours go on. Memory holds one batch, whatever the size of the file. Where f
 the rows, does not belong here.
 """
 
+import codecs
 import csv
 import io
 from collections import deque
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from datalake_assets.entities import SENSITIVE_KEYS
 from datalake_assets.lake.declared import Column
 from datalake_assets.lake.slices import LoadError
 
@@ -152,7 +154,8 @@ class RowFile:
         if not names:
             raise self._refused("The file is empty: not even a header is there.")
         if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise self._refused(f"The header names column {', '.join(repeated)} more than once.")
+            told = ", ".join(name for name in repeated if name in self._wanted) or f"({len(repeated)} of {len(names)})"
+            raise self._refused(f"The header names column {told} more than once.")
         return names
 
     def _matched(self) -> dict[str, str]:
@@ -168,8 +171,18 @@ class RowFile:
         for name, kind in column.known_elsewhere.items():
             if name in self._names:
                 return f"; it has {name}, which is what files of {kind} call it"
+        if self._names[0].lstrip().startswith("<"):
+            return "; it begins like a web page"
+        if not self._wanted & set(self._names):
+            # Then its first line may be the first row, which nobody but its reader should see.
+            return f", nor any other that is declared among its {len(self._names)}; perhaps it has no header"
         told = ", ".join(self._names[:_NAMES_TOLD])
         return f"; its columns are {told}{', …' if len(self._names) > _NAMES_TOLD else ''}"
+
+    @property
+    def _wanted(self) -> set[str]:
+        """What the declared columns may be called."""
+        return {name for each in self.columns for name in each.names}
 
     def _refused(self, what: str, error: Exception | None = None) -> FileError:
         return FileError(
@@ -219,12 +232,27 @@ class RowFile:
                     yield lines, batch
                 places.pass_rest()
                 yield from self._unreadable(places)
+            if places.has_breaks:
+                self._prove_quotes()
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             if places.too_many:
                 what = f"More than {UNREADABLE_ROWS:,} rows one after the other have another number of values than "
                 raise self._refused(f"{what}the header.") from None
             # Arrow quotes the row that it could not read.
             raise self._refused("The file cannot be read to its end; it may be cut or damaged.", error) from None
+
+    def _prove_quotes(self) -> None:
+        """Refuse a file whose quotes do not pair: rows that follow one would be part of a value, and nobody's."""
+        csv.field_size_limit(max(csv.field_size_limit(), BLOCK_BYTES))  # longer ones Arrow has refused already
+        encoding = "utf-8-sig" if codecs.lookup(self.format.encoding).name == "utf-8" else self.format.encoding
+        dialect = {"delimiter": self.format.delimiter, "quotechar": self.format.quote, "strict": True}
+        with self._opened() as stream, io.TextIOWrapper(stream, encoding, errors="replace", newline="") as text:
+            reader = csv.reader(text, **dialect)  # type: ignore[arg-type]
+            try:
+                deque(reader, maxlen=0)
+            except csv.Error:
+                what = f"A quote is not closed where its value ends, before line {reader.line_num:,} or there"
+                raise self._refused(f"{what}; rows would be hidden in that value.") from None
 
     @staticmethod
     def _unreadable(places: "_Places") -> Iterator[tuple[pa.Array, pa.RecordBatch]]:
@@ -275,7 +303,13 @@ class RowFile:
             return pc.if_else(means_nothing, pa.scalar(None, pa.string()), values)
         if pa.types.is_floating(values.type):
             return _float_text(values)
-        return values.cast(pa.string())
+        if pa.types.is_timestamp(values.type) and values.type.unit == "ns":
+            values = _microseconds(values)
+        try:
+            return values.cast(pa.string())
+        except pa.ArrowNotImplementedError:
+            what = f"Column {self._found[column.name]} holds no single values but {values.type}."
+            raise self._refused(what) from None
 
     def _without_blank(self, lines: pa.Array, batch: pa.RecordBatch) -> tuple[pa.Array, pa.RecordBatch]:
         if self.format.type == "parquet" or any(column.null_count == 0 for column in batch.columns):
@@ -291,20 +325,30 @@ class RowFile:
         reason = f"The row has another number of values than the header's {len(self._names)}."
         arrays = [lines, *(pa.nulls(rows, each.column.type.arrow) for each in self.columns)]
         arrays += [pa.repeat(pa.scalar(text), rows) for text in (UNREADABLE, reason)]
-        documents = [orjson.dumps({"text": text}) for text in texts.to_pylist()]
+        # Which value belongs to which column cannot be told, so a sensitive one could not be left out.
+        keeps_text = not any(map(_is_sensitive, self._names))
+        documents = [orjson.dumps({"text": text} if keeps_text else {}) for text in texts.to_pylist()]
         return pa.RecordBatch.from_arrays([*arrays, pa.array(documents, pa.large_binary())], schema=schema)
 
 
 def documents_of(batch: pa.RecordBatch, rows: Iterable[int]) -> pa.Array:
-    """Some rows as JSON objects of their values as text; null for all others."""
+    """Some rows as JSON objects of their values as text, without sensitive ones; null for all others."""
     documents: list[bytes | None] = [None] * batch.num_rows
+    names = [name for name in batch.schema.names if not _is_sensitive(name)]
     for row in rows:
-        documents[row] = orjson.dumps({name: _shown(batch.column(name)[row]) for name in batch.schema.names})
+        documents[row] = orjson.dumps({name: _shown(batch.column(name)[row]) for name in names})
     return pa.array(documents, pa.large_binary())
 
 
+def _is_sensitive(name: str) -> bool:
+    return name.strip().lower() in SENSITIVE_KEYS
+
+
 def _shown(value: pa.Scalar) -> str | None:
-    content = value.as_py()
+    try:
+        content = value.as_py()
+    except ValueError:  # a time with nanoseconds
+        content = value.cast(pa.string()).as_py()
     if isinstance(content, bytes):
         return content.decode("utf-8", "backslashreplace")
     return None if content is None else str(content)
@@ -326,6 +370,8 @@ class _Places:
     def __init__(self, header_lines: int) -> None:
         self._next = 2  # the number of the next row; the header was the first
         self._more_lines = header_lines - 1  # line breaks inside values so far
+        self.has_breaks = False
+        """Whether some value holds a line break."""
         self._unreadable: deque[tuple[int, str]] = deque()
         self._placed: list[tuple[int, str]] = []
 
@@ -339,6 +385,7 @@ class _Places:
 
     def lines_of(self, batch: pa.RecordBatch) -> pa.Array:
         breaks = self._breaks(batch)
+        self.has_breaks |= breaks is not None
         if breaks is None and not (self._unreadable and self._unreadable[0][0] < self._next + batch.num_rows):
             first = self._next + self._more_lines
             self._next += batch.num_rows
@@ -364,6 +411,7 @@ class _Places:
         while self._unreadable and self._unreadable[0][0] <= self._next:
             _, text = self._unreadable.popleft()
             self._placed.append((self._next + self._more_lines, text))
+            self.has_breaks |= "\n" in text
             self._next += 1
             self._more_lines += text.count("\n")
 
@@ -392,6 +440,14 @@ def _decoded(values: pa.Array, column: Column, flaws: dict[int, tuple[str, str]]
                 flaws.setdefault(row, (UNREADABLE, f"{column.name} holds bytes that are no text."))
                 texts.append(None)
         return pa.array(texts, pa.string())
+
+
+def _microseconds(values: pa.Array) -> pa.Array:
+    """Times as PostgreSQL counts them, which programs that count nanoseconds mean, too; others stay as they are."""
+    try:
+        return values.cast(pa.timestamp("us", values.type.tz))
+    except pa.ArrowInvalid:
+        return values
 
 
 def _float_text(values: pa.Array) -> pa.Array:

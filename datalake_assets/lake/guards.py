@@ -6,9 +6,13 @@ to pass a guard for once in `ops.guard_override` (`datalake allow`).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from datalake_assets.lake.outcomes import Outcomes
 from datalake_assets.lake.slices import LoadError
+
+GUARDED_BY: Final = "lake/guarded_by"
+"""Tag of a declared asset that `datalake allow` can name: `partition`, or `load_date` where each landing is judged."""
 
 
 class IntolerableError(LoadError):

@@ -84,6 +84,7 @@ async def ensure_table(connection: asyncpg.Connection, table: PartitionedTable) 
             if there:
                 await _extend(connection, table, there)
                 return
+            await lock_slice(connection, "schema", table.name.schema)
             await connection.execute(statement("files/create_schema.sql", table=table.name))
             await connection.execute(statement("files/create_table.sql", table=table.name, columns=table.columns))
             if table.partition:

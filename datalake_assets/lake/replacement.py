@@ -7,6 +7,7 @@ load leaves nothing, because all of it is one transaction. What rows hold, and w
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from hashlib import blake2b
 from typing import Any, Final, Literal
 
 import asyncpg
+import orjson
 import pyarrow as pa
 
 from datalake_assets.keys import TableName, quote_identifier
@@ -23,7 +25,7 @@ from datalake_assets.lake.declared import Column, parse_type
 from datalake_assets.lake.ledger import Ledger, Receipt
 from datalake_assets.lake.slices import LoadError
 from datalake_assets.statements import statement
-from datalake_assets.storage.postgres import copy_batches, lock_slice, scrubbing
+from datalake_assets.storage.postgres import PostgresError, copy_batches, lock_slice, scrubbing
 
 PARTS: Final = "lake_parts"
 """The schema of partitions."""
@@ -35,7 +37,11 @@ COPY_DEADLINE_S: Final = 3600.0
 LOCK_DEADLINE_S: Final = 1800.0
 """Another load of the same tables may be at work; it ends, or its session does."""
 
+AHEAD: Final = "ahead"
+"""In the name of every partition that is filled before its load."""
+
 _SWAP_DEADLINE_S: Final = 300.0
+_DROP_DEADLINE_S: Final = 5.0
 _SWAP_TRY: Final = "400ms"
 """Shorter than PostgreSQL waits before it looks for deadlocks: who waits for a table keeps its readers waiting."""
 _SWAP_PAUSE_S: Final = 0.1
@@ -88,11 +94,14 @@ class Incoming:
 
     Attributes:
         table: The table.
-        batches: Draws the rows; called once.
+        batches: Draws the rows; called once, or not at all if they are prepared.
+        prepared: Finds the partition that was filled with these very rows ahead, and how many they are; asked with the
+            lock of the table, by a load that replaces it.
     """
 
     table: DeclaredTable
     batches: Callable[[], Iterable[pa.RecordBatch]] = field(repr=False)
+    prepared: Callable[[], Awaitable[tuple[TableName, int] | None]] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -309,7 +318,11 @@ async def _shown(
             return None
         if (last["snapshot_sha256"], last["definition"]) != (origin.sha256, origin.definition):
             return None
-        rows[table.name] = int(last["rows_total"])
+        count = await connection.fetchval(statement("declared/count.sql", table=table.name))
+        # Rows of other dates may have come and gone since; rows of a table that is replaced may not.
+        if count != last["rows_total"] if mode == "replace" else last["rows_total"] and not count:
+            return None
+        rows[table.name] = int(count)
     return rows
 
 
@@ -322,6 +335,107 @@ def _columns(table: DeclaredTable, mode: Mode) -> tuple[Column, ...]:
     return table.columns if mode == "replace" else (*table.columns, LOAD_DATE)
 
 
+# ------------------------------------------------------------------------------------------------- partitions
+
+
+def part_of(table: TableName, *words: str | int) -> TableName:
+    """The name of a partition.
+
+    Args:
+        table: The table.
+        words: What tells it from others of the table.
+    """
+    digest = blake2b(str(table).encode(), digest_size=4).hexdigest()
+    return TableName(PARTS, "_".join((table.table[:36], digest, *map(str, words))))
+
+
+async def create_part(connection: asyncpg.Connection, part: TableName, columns: Sequence[Column]) -> None:
+    """Make a partition that belongs to no table yet, so that nobody sees it."""
+    await connection.execute(statement("declared/create_part.sql", part=part, columns=columns))
+
+
+async def copy_into_part(
+    connection: asyncpg.Connection, part: TableName, table: DeclaredTable, batches: Iterable[pa.RecordBatch]
+) -> int:
+    """Copy rows of a table into a partition that this very transaction has made; returns how many."""
+    return await copy_batches(
+        connection, part.table, table.names, batches, deadline_s=COPY_DEADLINE_S, schema=part.schema, freeze=True
+    )
+
+
+@dataclass(frozen=True)
+class PreparedPart:
+    """A partition that was filled ahead, and is not part of its table yet.
+
+    Attributes:
+        name: Its name.
+        told: What was told of it when it was filled; empty if that is not to be understood.
+    """
+
+    name: TableName
+    told: Mapping[str, Any]
+
+    def is_of(self, origin: Origin) -> bool:
+        """Whether it was filled with what a load of this origin would copy."""
+        return self.told.get("origin") == _told_origin(origin)
+
+
+async def tell_prepared(connection: asyncpg.Connection, part: TableName, origin: Origin, **told: Any) -> None:
+    """Say of a partition what it holds, so that a load finds it.
+
+    Args:
+        connection: In the transaction that has made it.
+        part: The partition.
+        origin: What its rows were made from.
+        told: What the load must know besides; plain JSON.
+    """
+    text = orjson.dumps({"origin": _told_origin(origin), **told}).decode()
+    literal = await connection.fetchval(statement("declared/literal.sql"), text)
+    await connection.execute(statement("declared/comment_table.sql", table=part, text=literal))
+
+
+async def prepared_parts(connection: asyncpg.Connection, table: TableName) -> list[PreparedPart]:
+    """Partitions that were filled ahead for a table and are not part of it."""
+    found = []
+    for row in await connection.fetch(statement("declared/prepared.sql"), PARTS, part_of(table, AHEAD, "").table):
+        try:
+            told = orjson.loads(row["told"] or "{}")
+        except orjson.JSONDecodeError:
+            told = {}
+        found.append(PreparedPart(TableName(PARTS, row["name"]), told))
+    return found
+
+
+async def drop_prepared(
+    connection: asyncpg.Connection, tables: Sequence[DeclaredTable], keep: Origin | None = None
+) -> None:
+    """Drop partitions that were filled for loads that did not come to need them; leave it to the next who can.
+
+    Args:
+        connection: A connection outside any transaction.
+        tables: Whose they are.
+        keep: What the next load will be made from.
+    """
+
+    async def stale(name: TableName) -> list[PreparedPart]:
+        found = await prepared_parts(connection, name)
+        return [part for part in found if keep is None or not part.is_of(keep)]
+
+    for name in sorted(table.name for table in tables):
+        with contextlib.suppress(PostgresError), scrubbing(str(name)):
+            if not await stale(name):
+                continue
+            async with connection.transaction():
+                # Who holds the lock may be about to make one of them part of the table.
+                await lock_slice(connection, str(name), deadline_s=_DROP_DEADLINE_S)
+                for part in await stale(name):
+                    await connection.execute(statement("declared/drop_part.sql", part=part.name))
+
+
+def _told_origin(origin: Origin) -> list[str]:
+    return [origin.load_date.isoformat(), origin.sha256, origin.definition]
+
+
 # ---------------------------------------------------------------------------------------------------- replace
 
 
@@ -332,26 +446,22 @@ class _Replace:
     connection: asyncpg.Connection
     origin: Origin
     attempts: tuple[int, ...]
-
-    def _part(self, table: DeclaredTable) -> TableName:
-        digest = blake2b(str(table.name).encode(), digest_size=4).hexdigest()
-        return TableName(PARTS, f"{table.name.table[:36]}_{digest}_{max(self.attempts)}")
+    parts: dict[TableName, TableName] = field(default_factory=dict)
 
     async def fill(self, incoming: Incoming, known: _Known) -> Counts:
-        table, part = incoming.table, self._part(incoming.table)
+        table = incoming.table
         before = None
         if known.oid is not None:
             before = await self.connection.fetchval(statement("declared/count.sql", table=table.name))
-        await self.connection.execute(statement("declared/create_part.sql", part=part, columns=table.columns))
-        rows = await copy_batches(
-            self.connection,
-            part.table,
-            table.names,
-            _watched(incoming.batches()),
-            deadline_s=COPY_DEADLINE_S,
-            schema=part.schema,
-            freeze=True,
-        )
+        prepared = None if incoming.prepared is None else await incoming.prepared()
+        if prepared is not None:
+            part, rows = prepared
+            await self.connection.execute(statement("declared/comment_table.sql", table=part, text="null"))
+        else:
+            part = part_of(table.name, max(self.attempts))
+            await create_part(self.connection, part, table.columns)
+            rows = await copy_into_part(self.connection, part, table, _watched(incoming.batches()))
+        self.parts[table.name] = part
         if known.oid is not None:
             for row in await self.connection.fetch(statement("declared/constraints.sql"), known.oid):
                 await self.connection.execute(statement("declared/add_constraint.sql", part=part, **row))
@@ -368,7 +478,7 @@ class _Replace:
             await self._swap(table, one)
 
     async def _swap(self, table: DeclaredTable, known: _Known) -> None:
-        part = self._part(table)
+        part = self.parts[table.name]
         if known.oid is None:
             await create_table(self.connection, table, table.columns)
         else:
@@ -517,9 +627,8 @@ class _Keep:
         if known.oid is None:
             columns = _columns(table, "append")
             await create_table(self.connection, table, columns)
-            digest = blake2b(str(table.name).encode(), digest_size=4).hexdigest()
-            part = TableName(PARTS, f"{table.name.table[:36]}_{digest}")
-            await self.connection.execute(statement("declared/create_part.sql", part=part, columns=columns))
+            part = part_of(table.name)
+            await create_part(self.connection, part, columns)
             await self.connection.execute(statement("declared/attach.sql", table=table.name, part=part))
             return None
         count = await self.connection.fetchval(statement("declared/count.sql", table=table.name))

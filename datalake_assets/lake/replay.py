@@ -104,6 +104,8 @@ class Replay:
             LoadError: The snapshot is amended, but a table refused to be loaded; the error says how to go on.
         """
         kept = await quarantine.show(connection, quarantine_id)
+        if reason := self._not_replayed(kept):
+            raise QuarantineError("The row is not replayed here.", where=f"{kept.entity}, {kept.source}", todo=reason)
         await self._mirror(connection, [kept])
         kept = await quarantine.show(connection, quarantine_id)
         if kept.state != "open" and await self._rebuild(kept).is_behind(connection, slice_of(kept)):
@@ -122,12 +124,14 @@ class Replay:
 
         Args:
             connection: A connection of its own, outside any transaction.
-            entity: Only documents of this entity.
+            entity: Only documents of this entity, or rows of this table.
         """
-        await self._mirror(connection, await quarantine.listing(connection, entity=entity))
-        found = await quarantine.listing(connection, entity=entity)
+        listed = await quarantine.listing(connection, entity=entity)
+        await self._mirror(connection, [item for item in listed if item.entity in self.rebuilds])
+        listed = await quarantine.listing(connection, entity=entity)
+        refused = [Refused(item, reason) for item in listed if (reason := self._not_replayed(item))]
+        found = [item for item in listed if item.entity in self.rebuilds]
         rivals = Counter((item.entity, item.load_date, item.key) for item in found if all(item.key))
-        refused: list[Refused] = []
         amended: list[tuple[Quarantined, Key, list[ChangePoint]]] = []
         pieces: dict[LoadSlice, None] = {}
         for item in reversed(found):
@@ -183,6 +187,15 @@ class Replay:
         query = statement("replay/change_points.sql", raw=entity.raw, key_names=entity.key_names)
         rows = await connection.fetch(query, *key)
         return [ChangePoint(row["load_date"], row["operation"].decode(), row["digest"]) for row in rows]
+
+    def _not_replayed(self, kept: Quarantined) -> str | None:
+        """What to do instead with a row of a declared table: its snapshot shows its source as it is."""
+        if kept.entity in self.rebuilds:
+            return None
+        return (
+            f"Correct it at its source, or the declaration of {kept.entity}, and materialise the partition again, "
+            "landing first; it then leaves quarantine."
+        )
 
     def _rebuild(self, kept: Quarantined) -> Rebuild:
         return self.rebuilds[kept.entity]

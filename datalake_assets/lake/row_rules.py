@@ -5,19 +5,28 @@ needs no row in Python, and can be kept from files, network and settings. It is 
 with, so a condition can be tried there. What a rule may be called, and where it is declared, does not belong here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
 
 from datalake_assets.lake.declared import Column
+from datalake_assets.lake.expressions import clock_in
 from datalake_assets.lake.files import documents_of
 from datalake_assets.lake.slices import LoadError
 from datalake_assets.statements import statement
 
-_DUCKDB_TYPES: Final = {"jsonb": "varchar"}
+_DUCKDB_TYPES: Final = {"jsonb": "varchar", "numeric": "decimal(38, 18)"}
+
+
+def duckdb_type(sql: str) -> str:
+    """The type in DuckDB that holds every value of one in PostgreSQL; a decimal without digits has few there."""
+    return _DUCKDB_TYPES.get(sql, sql)
 
 
 class RuleError(LoadError):
@@ -40,6 +49,36 @@ class Rule:
     do: Literal["drop", "quarantine", "set"]
     set: Mapping[str, str] = field(default_factory=dict, hash=False)
 
+    def refuse_flaws(self, names: Collection[str]) -> None:
+        """Find what can be wrong with it without a row.
+
+        Args:
+            names: What it may read.
+
+        Raises:
+            RuleError: It is no condition, or reads what there is not, or a clock.
+        """
+        known = {name.lower() for name in names}
+        for text in (self.where, *self.set.values()):
+            parsed: Any
+            try:
+                (parsed,) = sqlglot.parse(f"select ({text}\n)", dialect="duckdb")
+            except (SqlglotError, ValueError):
+                raise RuleError("This is no SQL expression.", where=f"rule {self.name}: {text}") from None
+            if (clock := clock_in(parsed)) is not None:
+                raise RuleError(
+                    f"{clock} is another one each time that the file is read.",
+                    where=f"rule {self.name}",
+                    todo="Use columns and dimensions: rows must be the same whenever they are loaded.",
+                )
+            unknown = sorted({found.name for found in parsed.find_all(exp.Column)} - _lambda_names(parsed))
+            if missing := [name for name in unknown if name.lower() not in known]:
+                raise RuleError(f"There is no column {', '.join(missing)}.", where=f"rule {self.name}")
+
+
+def _lambda_names(parsed: Any) -> set[str]:
+    return {name.name for found in parsed.find_all(exp.Lambda) for name in found.expressions}
+
 
 class RowRules:
     """Rules ready to be applied to batches of one schema.
@@ -59,12 +98,15 @@ class RowRules:
         self._names = [column.name for column in columns]
         if not rules:
             return
+        for rule in rules:
+            rule.refuse_flaws([*self._names, *constants, "line"])
         import duckdb  # takes a tenth of a second, which definitions need not wait for
 
         self._failures = duckdb.Error
         self._database = duckdb.connect(config={"enable_external_access": "false", "threads": "1"})
-        self._database.execute("set lock_configuration = true")
-        types = {column.name: _DUCKDB_TYPES.get(column.type.kind, column.type.sql) for column in columns}
+        # Days of moments are those of UTC, not of the machine.
+        self._database.execute("set TimeZone = 'UTC'; set lock_configuration = true")
+        types = {column.name: duckdb_type(column.type.sql) for column in columns}
         self._query = statement("files/rules.sql", rules=rules, columns=[*self._names, *constants], types=types)
         fields = [pa.field("line", pa.int64()), *(column.field for column in columns)]
         try:

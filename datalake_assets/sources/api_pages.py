@@ -6,11 +6,12 @@ and whether one came twice across pages, is for whoever loads them. How a page i
 """
 
 import asyncio
+import contextlib
 import hashlib
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
 import orjson
@@ -64,16 +65,39 @@ class Paging:
 
 
 @dataclass(frozen=True)
+class SoundPage:
+    """A page in which nothing is to be refused, read in another process.
+
+    Attributes:
+        records: How many there are in it.
+        digest: Of all of them.
+        next: The member that names the next page, if its paging has one.
+        made: What the caller made of the records there.
+    """
+
+    records: int
+    digest: bytes
+    next: JsonValue
+    made: Any = field(default=None, repr=False)
+
+
+ReadElsewhere = Callable[[bytes, int], Awaitable[SoundPage | None]]
+"""Reads the body of a page with a number; None: it is to be read here, whatever is wrong with it."""
+
+
+@dataclass(frozen=True)
 class Page:
     """One page.
 
     Attributes:
         number: Its place, from 1.
-        records: The objects in it, parsed without loss; each is to be looked at for `exact_json.defects`.
+        records: The objects in it, parsed without loss; each is to be looked at for `exact_json.defects`. None are
+            here if it was read elsewhere.
         bytes: Size of its body.
         sha256: Of its body.
         pointer: Source, address and request id, fit to be kept.
         validators: The version that the source named with it.
+        elsewhere: What another process found in it.
     """
 
     number: int
@@ -82,6 +106,12 @@ class Page:
     sha256: str
     pointer: str
     validators: Validators
+    elsewhere: SoundPage | None = None
+
+    @property
+    def count(self) -> int:
+        """How many records are in it."""
+        return len(self.records) if self.elsewhere is None else self.elsewhere.records
 
 
 async def pages(
@@ -90,6 +120,7 @@ async def pages(
     paging: Paging,
     *,
     params: Mapping[str, str] | None = None,
+    elsewhere: ReadElsewhere | None = None,
 ) -> AsyncGenerator[Page]:
     """Every page of a dataset, in order; close it (`contextlib.aclosing`) where it is not read to its end.
 
@@ -98,6 +129,7 @@ async def pages(
         path: The dataset's path.
         paging: How it is cut into pages.
         params: Parameters of the first request.
+        elsewhere: Reads pages in another process; they are read in a thread of this one if None.
 
     Raises:
         SourceError: A page could not be had, or cannot be trusted.
@@ -110,7 +142,8 @@ async def pages(
             fetched = await asked
             # The next page is fetched while this one is read, and used by whoever asked for it.
             asked = None if fetched.then is None else asyncio.create_task(walk.page(fetched.then))
-            yield await asyncio.to_thread(walk.read, fetched)
+            sound = None if elsewhere is None else await elsewhere(fetched.answer.body, fetched.number)
+            yield await asyncio.to_thread(walk.read, fetched, sound)
     finally:
         if asked is not None:
             asked.cancel()
@@ -141,6 +174,25 @@ async def unchanged(
     return answer.status == 304 or (known.etag is not None and Validators.of(answer.headers).etag == known.etag)
 
 
+def read_sound_page(body: bytes, paging: Paging) -> tuple[SoundPage, list[dict[str, JsonValue]]] | None:
+    """The records of a page and what must be known of them; None if there is anything to refuse.
+
+    Args:
+        body: The page.
+        paging: Where its records are.
+    """
+    try:
+        value = loads(body)
+        records = _within(value, paging.results) if paging.results else value
+        then = _within(value, paging.next) if paging.kind in _NAMED_IN_BODY else None
+    except (JsonError, LookupError):
+        return None
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        return None
+    text = dumps_sound(records)
+    return None if text is None else (SoundPage(len(records), _digest(text), then), records)
+
+
 @dataclass(frozen=True)
 class _Fetched:
     """A page that has come and is not read yet.
@@ -150,12 +202,16 @@ class _Fetched:
         answer: What came.
         pointer: Source, address and request id.
         then: The address of the next one.
+        is_early: Whether that was found before the page was parsed, and is to be proved.
+        named: What named it then.
     """
 
     number: int
     answer: Answer
     pointer: str
     then: str | None
+    is_early: bool = False
+    named: JsonValue = None
 
 
 class _Walk:
@@ -174,12 +230,19 @@ class _Walk:
             query[paging.size_parameter] = str(paging.size)
         self._query = query
         self._counter = paging.first if paging.first is not None else int(paging.kind == "page_number")
+        self._early = _early_member(paging.next) if paging.kind in _NAMED_IN_BODY and paging.results else None
         self.start = self._counted() if paging.kind in ("page_number", "offset") else self._with(query)
 
     async def page(self, address: str) -> _Fetched:
         """Fetch a page, and find out where the next one is."""
         answer = await self.ask(address)
         pointer = f"{self._source.name} {self._path}, page {self._number}, request id {answer.request_id}"
+        # The source waits for whoever looks for the next page, so it is looked for where it usually stands.
+        early = None if self._early is None else self._early.match(answer.body[:_EARLY_BYTES])
+        if early is not None:
+            with contextlib.suppress(ValueError):
+                named = orjson.loads(early[1])
+                return _Fetched(self._number, answer, pointer, self._address(named, pointer), True, named)
         return _Fetched(self._number, answer, pointer, await asyncio.to_thread(self._then, answer, pointer))
 
     async def ask(self, address: str, unless: Validators | None = None) -> Answer:
@@ -199,18 +262,31 @@ class _Walk:
             statuses=_OR_UNCHANGED if unless else _OK,
         )
 
-    def read(self, fetched: _Fetched) -> Page:
-        """Parse a page, and refuse it if it came before."""
+    def read(self, fetched: _Fetched, sound: SoundPage | None = None) -> Page:
+        """Parse a page unless that was done elsewhere, and refuse it if it came before."""
         answer, pointer = fetched.answer, fetched.pointer
-        records = self._records(self._parsed(answer, pointer), pointer)
-        if not all(isinstance(record, dict) for record in records):
+        records: list[JsonValue] = []
+        if sound is not None:
+            count, digest, then = sound.records, sound.digest, sound.next
+        else:
+            body = self._parsed(answer, pointer)
+            records = self._records(body, pointer)
+            if not all(isinstance(record, dict) for record in records):
+                raise self._refusal(
+                    f"A page of {self._source.name} holds a record that is no object",
+                    "Ask the source's operator; nothing of the dataset is used.",
+                    pointer,
+                )
+            count, digest = len(records), _digest(dumps_sound(records) or dumps_ascii(records))
+            then = None if not fetched.is_early else self._member(body, self._paging.next, pointer)
+        if fetched.is_early and then != fetched.named:
             raise self._refusal(
-                f"A page of {self._source.name} holds a record that is no object",
+                f"A page of {self._source.name} names two next pages",
                 "Ask the source's operator; nothing of the dataset is used.",
                 pointer,
             )
-        if records:
-            self._refuse_if_seen(records, fetched.number, pointer)
+        if count:
+            self._refuse_if_seen(digest, fetched.number, pointer)
         return Page(
             number=fetched.number,
             records=records,
@@ -218,6 +294,7 @@ class _Walk:
             sha256=hashlib.sha256(answer.body).hexdigest(),
             pointer=pointer,
             validators=Validators.of(answer.headers),
+            elsewhere=sound,
         )
 
     def _parsed(self, answer: Answer, pointer: str) -> JsonValue:
@@ -259,6 +336,11 @@ class _Walk:
             then: JsonValue = _linked(answer.headers.get("link", ""))
         else:
             then = self._member(body, paging.next, pointer)
+        return self._address(then, pointer)
+
+    def _address(self, then: JsonValue, pointer: str) -> str | None:
+        """The address of the page that a source names as the next one."""
+        paging = self._paging
         if then is None or then == "":
             return None
         if isinstance(then, int) and not isinstance(then, bool) and paging.kind == "cursor":
@@ -295,9 +377,8 @@ class _Walk:
             )
         return urlunsplit(found._replace(fragment=""))
 
-    def _refuse_if_seen(self, records: list[JsonValue], number: int, pointer: str) -> None:
+    def _refuse_if_seen(self, digest: bytes, number: int, pointer: str) -> None:
         # One digest a page: those of all records would take as much memory as there are records.
-        digest = hashlib.blake2b(dumps_sound(records) or dumps_ascii(records), digest_size=16).digest()
         if digest in self._seen:
             raise self._refusal(
                 f"{self._source.name} sent a page twice: all records of page {number} were on an earlier one",
@@ -307,15 +388,14 @@ class _Walk:
         self._seen.add(digest)
 
     def _member(self, body: JsonValue, name: str, pointer: str) -> JsonValue:
-        for part in name.split("."):
-            if not isinstance(body, dict) or part not in body:
-                raise self._refusal(
-                    f"A page of {self._source.name} has no {name!r}",
-                    "Correct its paging, or ask the source's operator; without it a page may be missing.",
-                    pointer,
-                )
-            body = body[part]
-        return body
+        try:
+            return _within(body, name)
+        except LookupError:
+            raise self._refusal(
+                f"A page of {self._source.name} has no {name!r}",
+                "Correct its paging, or ask the source's operator; without it a page may be missing.",
+                pointer,
+            ) from None
 
     def _counted(self) -> str:
         return self._with({**self._query, self._paging.counted_parameter: str(self._counter)})
@@ -329,6 +409,35 @@ class _Walk:
 
 
 _PORTS: Final = {"http": 80, "https": 443}
+_NAMED_IN_BODY: Final = ("next_link", "cursor")
+_EARLY_BYTES: Final = 8192
+_TEXT: Final = r'"(?:[^"\\]|\\.)*+"'
+
+
+def _early_member(name: str) -> re.Pattern[bytes] | None:
+    """Finds a text or null that an object names before anything but texts, numbers and words."""
+    if "." in name:
+        return None
+    members = rf"(?:{_TEXT}\s*:\s*(?:{_TEXT}|[\w.+-]++)\s*,\s*)*?"
+    found = rf"\s*\{{\s*{members}{re.escape(orjson.dumps(name).decode())}\s*:\s*({_TEXT}|null)\s*[,}}]"
+    return re.compile(found.encode(), re.DOTALL)
+
+
+def _within(body: JsonValue, name: str) -> JsonValue:
+    """The member of a name, with dots between nested ones.
+
+    Raises:
+        LookupError: It is not there.
+    """
+    for part in name.split("."):
+        if not isinstance(body, dict) or part not in body:
+            raise LookupError(part)
+        body = body[part]
+    return body
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def _linked(header: str) -> str | None:

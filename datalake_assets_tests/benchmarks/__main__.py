@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datalake_assets_tests.benchmarks import usual
+from datalake_assets_tests.benchmarks.datasets import api_dataset
 from datalake_assets_tests.benchmarks.declared import taxi_memory, taxi_month
 from datalake_assets_tests.benchmarks.extraction import extraction, extraction_memory
 from datalake_assets_tests.benchmarks.history import history
@@ -36,6 +37,7 @@ CASES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "history": history,
     "taxi_month": taxi_month,
     "taxi_memory": taxi_memory,
+    "api_dataset": api_dataset,
 }
 
 

@@ -31,6 +31,12 @@ T = TypeVar("T")
 Upstream = dict[tuple[str, ...], list[tuple[str, ...]]]
 """Assets, and what each is made from."""
 
+CAMPUS = "datalake_assets"
+"""The code location of Term, Course and Person."""
+
+PIPELINES = "pipelines"
+"""That of declared pipelines."""
+
 DATALAKE = str(Path(sys.executable).with_name("datalake"))
 PATIENCE_S = 120.0
 """Machines that run tests do other things too; what is waited for comes in seconds on a quiet one."""
@@ -87,12 +93,27 @@ class Dev:
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
 
-    def upstream(self) -> Upstream:
-        """The lineage as the webserver tells it."""
-        nodes = self.graphql("{assetNodes {assetKey {path} dependencyKeys {path}}}")["assetNodes"]
+    def upstream(self, location: str = CAMPUS) -> Upstream:
+        """The lineage of a code location as the webserver tells it."""
+        nodes = self.graphql("{assetNodes {assetKey {path} dependencyKeys {path} repository {location {name}}}}")
         return {
-            tuple(node["assetKey"]["path"]): [tuple(key["path"]) for key in node["dependencyKeys"]] for node in nodes
+            tuple(node["assetKey"]["path"]): [tuple(key["path"]) for key in node["dependencyKeys"]]
+            for node in nodes["assetNodes"]
+            if node["repository"]["location"]["name"] == location
         }
+
+    def run(self, *arguments: str) -> None:
+        """Run a job by a command, which must succeed."""
+        done = subprocess.run(
+            [DATALAKE, "run", *arguments, "--quiet"],
+            env={**self.environment, "DATALAKE_TODAY": self.today.isoformat()},
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

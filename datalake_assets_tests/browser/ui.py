@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from datalake_assets_tests.browser.dev import PATIENCE_S, Upstream
+from datalake_assets_tests.browser.dev import CAMPUS, PATIENCE_S, Upstream
 
-LINEAGE = "/asset-groups"
-"""The graph of everything."""
+LINEAGE = "/asset-groups~code_location%3A%22{}%22"
+"""The graph of everything in a code location."""
 
 WIDE = {"width": 2100, "height": 900}
 """Wide enough for the graph to show its assets with everything about them."""
@@ -118,13 +118,14 @@ class Ui:
         expect(nodes.filter(has_text="Loading")).to_have_count(0)
         return sorted(nodes.all(), key=lambda node: (node.bounding_box() or {"x": 0.0})["x"])
 
-    def lineage(self, upstream: Upstream) -> "Lineage":
-        """The graph of everything, with every group unfolded.
+    def lineage(self, upstream: Upstream, location: str = CAMPUS) -> "Lineage":
+        """The graph of everything in a code location, with every group unfolded.
 
         Args:
             upstream: How many assets and arrows there will be to see.
+            location: The code location.
         """
-        page = self.open(LINEAGE)
+        page = self.open(LINEAGE.format(location))
         # A group that is still folded has no box of its own.
         expect(page.locator("svg foreignObject").first).to_be_visible()
         page.locator("body").press("Alt+e")

@@ -8,6 +8,8 @@ import pytest
 from datalake_assets_tests.cli.commands import Commands
 
 ALLOW = ["allow", "term_raw.term_data", "2026-01-31", "volume", "--reason"]
+VIEWS = ["run", "dit__completed_omis_orders_views"]
+RIDES = ["run", "trips__rides_load"]
 REASON = "The registrar closed the old careers."
 
 
@@ -74,6 +76,26 @@ TABLE = [
     Bad([*ALLOW[:3], "age", "--reason", REASON], "There is no guard 'age'. What to do: Guards: volume."),
     Bad(["allow", ALLOW[1], "january", *ALLOW[3:], REASON], "'january' is no partition of term_raw.term_data."),
     Bad(["allow", ALLOW[1], "2026-01-31|2258", *ALLOW[3:], REASON], "Write it like 2026-01-31"),
+    Bad(["allow", ALLOW[1], "2026-01-31", "--reason", REASON], "There is no guard '2026-01-31'."),
+    Bad(["allow", "dit.omis_client_survey", *ALLOW[2:], REASON], "trips.rides, trips.zones."),
+    Bad(["allow", "dit.contacts", "2026", *ALLOW[3:], REASON], "'2026' is no partition of dit.contacts."),
+    Bad(["allow", "trips.rides", "2021-01-01", *ALLOW[3:], REASON], "Write it like green|2021-07-01"),
+    Bad(["allow", "trips.rides", "volume", "--reason", REASON], "trips.rides is loaded by partition."),
+    Bad(["allow", "trips.zones", "2021-01-01", *ALLOW[3:], REASON], "What to do: Leave it out"),
+    Bad(["run", "dit__contacts"], "By day: course_daily, person_daily, term_daily. Declared pipelines: dit__"),
+    Bad(["run", "term_daily", "--partition", "2026-01-31"], "term_daily takes no --partition."),
+    Bad(["run", "dit__contacts_load", "--term", "2258"], "dit__contacts_load is not run by term."),
+    Bad(["run", "dit__contacts_load", "--date", "2026-01-31"], "dit__contacts_load has no partitions"),
+    Bad([*VIEWS], "has partitions: 2019-07-01 to 20"),
+    Bad([*VIEWS, "--partition", "2019-07"], "'2019-07' is no partition of dit__completed_omis_orders_views"),
+    Bad([*VIEWS, "--date", "2019-06-30"], "No partition of dit__completed_omis_orders_views holds 2019-06-30"),
+    Bad([*VIEWS, "--from", "2019-07-01"], "A range needs both ends."),
+    Bad([*VIEWS, "--from", "2020-06-01", "--to", "2019-07-01"], "2019-07-01 comes before 2020-06-01."),
+    Bad([*VIEWS, "--date", "2019-07-01", "--partition", "2019-07-01"], "named in more than one way"),
+    Bad([*RIDES, "--date", "2021-01-31"], "More than one partition of trips__rides_load holds 2021-01-31"),
+    Bad([*RIDES, "--partition", "red|2021-01-01"], "'red|2021-01-01' is no partition of trips__rides_load"),
+    Bad([*RIDES, "--partition", "green"], "'green' is no partition of trips__rides_load"),
+    Bad([*RIDES, "--from", "green|2021-01-01", "--to", "yellow|2021-02-01"], "What to do: Exchange --from and --to."),
     Bad(["reconcile", "--older-than", "-1"], "-1.0 is not in the range", 2),
     Bad(["reconcile", "--older-than", "soon"], "'soon' is not a valid float", 2),
     Bad(["doctor", "now"], "unexpected extra argument (now)", 2),

@@ -41,6 +41,7 @@ class Pipelines:
     ) -> None:
         self.address = address
         self.simulator = simulator
+        self.home = folder
         self._monkeypatch = monkeypatch
         self._environment = {
             **simulator.environment(),

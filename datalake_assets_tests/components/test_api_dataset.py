@@ -1,13 +1,15 @@
 """API datasets as declared: from the simulated source over HTTP to tables, with the faults that sources have."""
 
+import shutil
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import dagster as dg
 import pytest
 from pydantic import ValidationError
 
-from datalake_assets.components.api_dataset import ApiDatasetSpec
+from datalake_assets.components.api_dataset import ApiDatasetSpec, build_api_dataset
 from datalake_assets_tests.components.conftest import PAGE_SIZE
 from datalake_assets_tests.components.pipelines import Pipelines, attributes_of, checks_of, failure_of, first_day
 
@@ -174,6 +176,25 @@ NONSENSE = {
     ),
     "a name that is none": (changed(target={"schema": "Dit", "table": "x"}), "pattern"),
     "a schedule that is none": (changed(schedule="@sometimes"), "@sometimes"),
+    "a name that PostgreSQL would cut": (changed(columns=[{"from": "a" * 64, "type": "text"}]), "longer than the 63"),
+    "a name that PostgreSQL has given away": (changed(columns=[{"from": "xmin", "type": "text"}]), "of every table"),
+    "a field that is never kept": (changed(columns=[{"from": "SSN", "to": "a", "type": "text"}]), "SSN is never kept"),
+    "a table that comes twice": (
+        changed(children=[{"array": "x", "table": "omis_dataset", "columns": [COLUMN]}]),
+        "table omis_dataset is declared twice",
+    ),
+    "a column that the load brings": (
+        changed(
+            target={**OMIS["target"], "load": "append"},
+            children=[{"array": "x", "table": "y", "columns": [{"from": "load_date", "type": "date"}]}],
+        ),
+        "adds a column load_date",
+    ),
+    "a source named as its table": (
+        changed(source={**OMIS["source"], "resource": "dit", "path": "/v2/omis_dataset"}),
+        "both what is read and the table",
+    ),
+    "an owner who is none": (changed(owner="bob"), "'bob' owns nothing"),
     "an unknown paging": (changed(source={**OMIS["source"], "paging": {"type": "scroll"}}), "next_link"),
 }
 
@@ -198,3 +219,71 @@ def test_the_shipped_datasets_map_every_field_of_the_system_they_replace():
     specs = [ApiDatasetSpec.model_validate(attributes_of(pipeline)) for pipeline in SHIPPED]
     assert [len(spec.columns) for spec in specs] == [32, 76, 14]
     assert {spec.schedule.cron for spec in specs} == {"@monthly", "@daily"}
+
+
+def test_two_schemas_may_have_a_table_of_the_same_name_read_from_the_same_path(pipelines):
+    """And each is loaded, checked and remembered on its own."""
+    both = [attributes_of("omis_dataset"), {**OMIS, "target": {"schema": "dat", "table": "omis_dataset"}}]
+    specs = [ApiDatasetSpec.model_validate(each) for each in both]
+    definitions = pipelines.with_resources(*(build_api_dataset(spec, running=False) for spec in specs))
+    pipelines.run(definitions, "dit__omis_dataset_load")
+    pipelines.show(first_day() + timedelta(days=1))
+    pipelines.run(definitions, "dat__omis_dataset_load")
+    truth = pipelines.simulator.truth("dataset", dataset="omis-dataset")
+    assert pipelines.fetch("select count(*) as n from dat.omis_dataset")[0]["n"] == truth["records"]
+    assert pipelines.fetch("select count(distinct load_date) as n from ops.declared_load")[0]["n"] == 2
+    pipelines.run(definitions, "dit__omis_dataset_load")
+    assert count(pipelines) == truth["records"]
+
+
+@pytest.mark.parametrize("lost", ["the table", "the lake", "both"])
+def test_what_was_removed_by_hand_between_two_runs_is_there_again(pipelines, lost):
+    definitions = pipelines.dataset(OMIS)
+    pipelines.run(definitions, "dit__omis_dataset_load")
+    rows = pipelines.fetch("select * from dit.omis_dataset order by 1")
+    if lost != "the table":
+        shutil.rmtree(pipelines.home / "lake")
+    if lost != "the lake":
+        pipelines.execute("drop table dit.omis_dataset")
+    assert pipelines.run(definitions, "dit__omis_dataset_load").success
+    assert pipelines.fetch("select * from dit.omis_dataset order by 1") == rows
+    assert len(pipelines.fetch("select from pg_tables where schemaname = 'lake_parts'")) == 1
+
+
+def test_a_shrink_can_be_allowed_for_its_day(pipelines):
+    definitions = pipelines.dataset(OMIS)
+    pipelines.run(definitions, "dit__omis_dataset_load")
+    pipelines.show(first_day() + timedelta(days=1))
+    pipelines.simulator.set_faults([{"fault": "dataset", "scope": "datasets", "how": "shrinks", "share": 0.11}])
+    result = pipelines.run(definitions, "dit__omis_dataset_load", raise_on_error=False)
+    assert checks_of(result)["omis_dataset.enough_rows"] is False
+    before = count(pipelines)
+    pipelines.execute(
+        f"insert into ops.guard_override values ('dit.omis_dataset', '{first_day() + timedelta(days=1)}', 'volume',"
+        " 'gone at the source', 'test', now())"
+    )
+    pipelines.run(definitions, "dit__omis_dataset_load")
+    assert count(pipelines) < 0.9 * before
+
+
+def test_a_definition_that_changes_between_landing_and_load_is_that_of_the_load(pipelines):
+    """Records are landed whole, so the tables are a function of the snapshot and of the latest declaration."""
+    pipelines.run(pipelines.dataset(OMIS), "dit__omis_dataset_load")
+    fewer = {**OMIS, "columns": OMIS["columns"][:5], "unknown_fields": "ignore"}
+    only = [dg.AssetKey(["dit", "omis_dataset"])]
+    pipelines.run(pipelines.dataset(fewer), "dit__omis_dataset_load", asset_selection=only)
+    assert count(pipelines) == pipelines.simulator.truth("dataset", dataset="omis-dataset")["records"]
+    columns = pipelines.fetch("select column_name from information_schema.columns where table_name = 'omis_dataset'")
+    assert len(columns) == 5
+
+
+def test_messages_hold_no_value_of_a_record(pipelines):
+    """Names, addresses and numbers of people stay out of logs, whatever is wrong with them."""
+    narrow = [{**each, "type": "varchar(1)"} if each.get("personal") else each for each in OMIS["columns"]]
+    definitions = pipelines.dataset({**OMIS, "columns": narrow})
+    result = pipelines.run(definitions, "dit__omis_dataset_load", raise_on_error=False)
+    told = " ".join(str(event) for event in result.all_events)
+    assert "too_long" in told
+    documents = pipelines.simulator.truth("dataset", dataset="omis-dataset", documents=True)["documents"].values()
+    people = {each[f"contact__{part}"] for each in documents for part in ("last_name", "email", "telephone_number")}
+    assert not [person for person in people if person and len(person) > 3 and person in told]

@@ -158,7 +158,24 @@ NONSENSE = {
     "a financial year that is none": ({"where": "a < {{ fy_start('31-12') }}"}, "financial year begins"),
     "a start within a month": ({"partition": {"every": "month", "start": "2019-07-02"}}, "on which no month begins"),
     "a column twice": ({"columns": [{"expr": "a", "as": "x"}, {"expr": "b", "as": "x"}]}, "column x is declared twice"),
+    "a start within a week": ({"partition": {"every": "week", "start": "2019-07-03"}}, "on which no week begins"),
+    "a start within a year": ({"partition": {"every": "year", "start": "2019-07-01"}}, "on which no year begins"),
+    "an end before the start": (
+        {"partition": {"every": "month", "start": "2019-07-01", "end": "2019-07-01"}},
+        "the periods end on 2019-07-01",
+    ),
+    "a time zone that is none": (
+        {"partition": {"every": "month", "start": "2019-07-01", "timezone": "Mars/Base"}},
+        "no time zone 'Mars/Base'",
+    ),
     "a name that is too long": ({"view": "v" * 60}, "at most"),
+    "a column that is too long in bytes": ({"columns": [{"expr": "a", "as": "é" * 32}]}, "63 bytes"),
+    "a column named as the period": ({"columns": [{"expr": "a", "as": "month"}]}, "month tells the periods apart"),
+    "a view named as its table": ({"view": "omis_dataset"}, "is called as its table"),
+    "a template that fails": ({"where": "a < {{ ds + 1 }}"}, "cannot be rendered"),
+    "a value within quotes": ({"where": "a < '{{ ds }}'"}, "within quotes"),
+    "the clock": ({"where": "a < now()"}, "another one each time"),
+    "an owner who is none": ({"owner": "bob"}, "'bob' owns nothing"),
 }
 
 

@@ -1,98 +1,135 @@
-"""The walk-through of the README: a fourth dataset by `dg scaffold` and twelve lines of YAML, without any Python."""
+"""The README's walk-through, by its very words: a fourth dataset with `dg scaffold`, twelve lines of YAML, no Python.
 
+Its commands are run in a copy of the checkout, so that nothing is scaffolded into the real one.
+"""
+
+import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from datalake_assets.cli.demo import remember_demo
+from datalake_assets.cli.stack import DEMO_FOLDER, DemoWorld
 from datalake_assets.settings import project_files
-from datalake_assets_tests.components.pipelines import Pipelines
+from datalake_assets.simulator.client import running_simulator
+from datalake_assets.storage.embedded import EmbeddedPostgres
+from datalake_assets.storage.postgres import PostgresAddress, session
+from datalake_assets_tests.browser.dev import bare_environment
+from datalake_assets_tests.servers import open_folder
 
-DG = str(Path(sys.executable).with_name("dg"))
 COPIED = ("pyproject.toml", "README.md", "sql", "datalake_assets", "dagster.yaml", "workspace.yaml", ".env.example")
+WORLD = DemoWorld(date(2026, 11, 20), preset="clean", persons=1)
 
-YAML = """\
-type: datalake_assets.components.ApiDataset
-attributes:
-  source: {resource: datahub, path: /v4/dataset/advisers-dataset}
-  target: {schema: dit, table: advisers}
-  schedule: "@daily"
-  columns:
-    - {from: id, type: text, key: true}
-    - {from: first_name, type: varchar(255), personal: true}
-    - {from: last_name, type: varchar(255), personal: true}
-    - {from: dit_team__name, to: team, type: text}
-    - {from: is_active, to: active, type: boolean}
-    - {from: created_on, to: created_at, type: timestamptz}
-"""
-"""The seventh field, an address, is left out: a check warns of it."""
 
-LOAD = """
-import sys
-import dagster as dg
-from datalake_assets.pipelines import defs
-with dg.DagsterInstance.ephemeral() as instance:
-    result = defs().resolve_job_def("dit__advisers_load").execute_in_process(instance=instance)
-print([each.check_name for each in result.get_asset_check_evaluations() if not each.passed])
-"""
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the checkout, with the virtual environment active and the memory of a demo."""
+
+    folder: Path
+    environment: dict[str, str]
+    server: PostgresAddress
+
+    def run(self, command: str) -> "subprocess.CompletedProcess[str]":
+        """Run a line as a user types it."""
+        return subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def succeeds(self, command: str) -> str:
+        result = self.run(command)
+        assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr[-3000:]}"
+        return result.stdout + result.stderr
+
+    def fetch(self, query: str) -> Any:
+        async def ask() -> Any:
+            async with session(self.server.with_database("datalake"), application_name="tests") as connection:
+                return await connection.fetchrow(query)
+
+        return asyncio.run(ask())
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A copy of the checkout, so that nothing is scaffolded into the real one."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    ignored = shutil.ignore_patterns("__pycache__", "taxi")
-    for name in COPIED:
-        source = project_files() / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=ignored)
-        else:
-            shutil.copy(source, folder / name)
-    return folder
+def checkout() -> Iterator[Checkout]:
+    with open_folder() as home:
+        folder = home / "checkout"
+        folder.mkdir()
+        for name in COPIED:
+            source = project_files() / name
+            if source.is_dir():
+                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, folder / name)
+        bin_ = Path(sys.executable).parent
+        environment = {
+            **bare_environment(folder / ".datalake"),
+            "PATH": os.pathsep.join([str(bin_), os.environ["PATH"]]),
+            "VIRTUAL_ENV": str(bin_.parent),
+            "PYTHONPATH": str(folder),  # before the checkout that is installed
+            "DATALAKE_TODAY": WORLD.first_day.isoformat(),
+        }
+        demo = folder / ".datalake" / DEMO_FOLDER
+        # Held, so that the commands need not start it one by one.
+        with EmbeddedPostgres(demo / "postgres") as server:
+            remember_demo(SimpleNamespace(home=demo), WORLD)  # type: ignore[arg-type]
+            yield Checkout(folder, environment, server)
 
 
-def run(project: Path, *command: str) -> "subprocess.CompletedProcess[str]":
-    home = project / "home"
-    home.mkdir(exist_ok=True)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(project),
-        "DAGSTER_HOME": str(home),
-        "VIRTUAL_ENV": str(Path(sys.executable).parents[1]),
-    }
-    return subprocess.run(
-        list(command), cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
+def walk_through() -> list[tuple[str, str]]:
+    """The blocks of the README's section, in order: language and text."""
+    text = (project_files() / "README.md").read_text("utf-8")
+    section = text.partition("## Add a pipeline without code\n")[2].partition("\n## ")[0]
+    return re.findall(r"^```(\w+)\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
 
 
-def succeeded(result: "subprocess.CompletedProcess[str]") -> str:
-    assert result.returncode == 0, result.stdout + result.stderr[-3000:]
-    return result.stdout
+def commands(block: str) -> list[str]:
+    return [line for line in block.splitlines() if line and not line.startswith("#")]
 
 
-def test_a_fourth_dataset_takes_one_command_and_twelve_lines(pipelines: Pipelines, project: Path) -> None:
-    """And what is scaffolded, a view too, is valid as it stands."""
-    assert len(YAML.splitlines()) == 12
-    for component, name in (("ApiDataset", "advisers"), ("DatedView", "fresh")):
-        succeeded(run(project, DG, "scaffold", "defs", f"datalake_assets.components.{component}", name))
-    written = project / "datalake_assets" / "defs" / "advisers" / "defs.yaml"
-    assert "table: advisers" in written.read_text("utf-8")
-    succeeded(run(project, DG, "check", "yaml"))
-    written.write_text(YAML.replace("schedule", "shedule"), "utf-8")
-    wrong = run(project, DG, "check", "yaml")
+def test_the_walk_through_of_the_readme_adds_a_fourth_dataset(checkout: Checkout) -> None:
+    """Scaffolded, filled in, checked, listed and loaded; and a wrong word is told with its line."""
+    (_, scaffolding), (_, declaration), (_, using) = walk_through()
+    home, scaffold = commands(scaffolding)
+    checkout.environment["DAGSTER_HOME"] = checkout.succeeds(f"{home}\nprintf %s $DAGSTER_HOME")
+    assert "elemetry" not in checkout.succeeds(scaffold), "dg tells others what is done here"
+    check, look, load = commands(using)
+    written = checkout.folder / declaration.splitlines()[0].removeprefix("# ")
+    assert written.exists(), "the README names another file than is scaffolded"
+    assert len(commands(declaration)) == 12
+
+    written.write_text(declaration.replace("schedule:", "shedule:"), "utf-8")
+    wrong = checkout.run(check)
     assert wrong.returncode == 1
-    assert "advisers/defs.yaml:5" in wrong.stdout + wrong.stderr
+    assert f"{written.parent.name}/defs.yaml:6" in wrong.stdout + wrong.stderr
     assert "shedule" in wrong.stdout + wrong.stderr
-    written.write_text(YAML, "utf-8")
-    listed = succeeded(run(project, DG, "list", "defs", "--json"))
-    assert "dit/advisers" in listed
-    assert "dit/fresh" in listed
-    loaded = succeeded(run(project, sys.executable, "-c", LOAD))
-    assert loaded.splitlines()[-1] == "['no_field_is_unknown']"
-    truth = pipelines.simulator.truth("dataset", dataset="advisers-dataset")
-    (row,) = pipelines.fetch("select count(*) as n, count(*) filter (where not active) as idle from dit.advisers")
+
+    written.write_text(declaration, "utf-8")
+    checkout.succeeds(check)
+    assert "dit/advisers:enough_rows" in checkout.succeeds(look)
+    assert "dit__advisers_load: succeeded" in checkout.succeeds(load)
+    with running_simulator(scenario_start=WORLD.first_day, persons=1) as simulator:
+        truth = simulator.truth("dataset", dataset="advisers-dataset")
+    row = checkout.fetch("select count(*) as n, count(*) filter (where not active) as idle from dit.advisers")
     assert (row["n"], row["idle"]) == (truth["records"], truth["columns"]["is_active"]["false"])
+
+
+def test_what_is_scaffolded_is_valid_as_it_stands(checkout: Checkout) -> None:
+    names = ("ApiDataset", "DatedView", "UrlFiles")
+    for name in names:
+        checkout.succeeds(f"dg scaffold defs datalake_assets.components.{name} new_{name}")
+    checkout.succeeds("dg check yaml " + " ".join(f"datalake_assets/defs/new_{name}" for name in names))

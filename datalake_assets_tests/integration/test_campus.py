@@ -23,7 +23,7 @@ PERSONS = 100
 
 
 @pytest.fixture(scope="module")
-def reports() -> Iterator[list[dict[str, Any]]]:
+def told() -> Iterator[dict[str, Any]]:
     """What `datalake demo --days 5 --json` told of five days: of the scenario, and without any other fault."""
     with open_folder() as home:
         file = home / "out.json"
@@ -48,6 +48,13 @@ def reports() -> Iterator[list[dict[str, Any]]]:
         )
         assert result.returncode == 0, result.stdout + result.stderr
         yield orjson.loads(file.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def reports(told: dict[str, Any]) -> list[dict[str, Any]]:
+    """The days of it."""
+    days: list[dict[str, Any]] = told["days"]
+    return days
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +133,38 @@ def test_the_days_of_the_demo_hold_changes_of_every_kind(reports):
                 counts[name] += raw[name]
         assert counts["rows_changed"] > 0, (entity, counts)
     assert reports[-1]["person"]["services"]["full"] > 0
+
+
+def test_the_declared_pipelines_hold_what_their_sources_have(told, simulator):
+    """Asked of a simulator that the demo has never seen; false, 0 and the empty text are there as themselves."""
+    simulator.set_day(DAYS[-1])
+    pipelines = {each["job"]: each for each in told["pipelines"]}
+    assert [(job, each["differences"], each["succeeded"]) for job, each in pipelines.items()] == [
+        (job, [], True) for job in pipelines
+    ]
+    fields = {"omis_dataset": "subtotal", "investment_projects_dataset": "archived", "contacts": "phone"}
+    sources = {"subtotal": "invoice__subtotal_cost", "phone": "telephone_number"}
+    counts = {"subtotal": "zero", "archived": "false", "phone": "blank"}
+    for table, column in fields.items():
+        truth = simulator.truth("dataset", dataset=f"{table.removesuffix('_dataset').replace('_', '-')}-dataset")
+        totals = pipelines[f"dit__{table}_load"]["totals"][""]
+        of_column = truth["columns"][sources.get(column, column)]
+        assert totals["rows"] == truth["records"] > 1000
+        assert totals[f"{column} nulls"] == of_column["nulls"]
+        assert totals[f"{column} {counts[column]}s"] == of_column[counts[column]] > 0
+    assert totals["rows"] == pipelines["dit__contacts_load"]["rows"]
+
+
+def test_views_take_one_run_for_all_their_months_and_files_one_for_each(told, simulator):
+    pipelines = {each["job"]: each for each in told["pipelines"]}
+    runs = {job: len(each["run_ids"]) for job, each in pipelines.items()}
+    assert {runs[job] for job in runs if job.endswith("_views")} == {1}
+    assert runs["trips__rides_load"] == runs["trips__monthly_revenue_load"] == 2
+    views = [each for job, each in pipelines.items() if job.endswith("_views")]
+    assert len(views) == 4
+    assert all(len(each["totals"]) == 12 and each["rows"] > 100 for each in views)
+    for job in ("trips__rides_load", "trips__monthly_revenue_load"):
+        for month in ("2021-01", "2021-02"):
+            truth = simulator.truth("taxi", colour="green", month=month)
+            totals = pipelines[job]["totals"][f"green|{month}-01"]
+            assert (totals["rows"], totals["amount"]) == (truth["kept_rows"], truth["kept_total_amount"])

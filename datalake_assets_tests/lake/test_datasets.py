@@ -29,6 +29,7 @@ from datalake_assets.lake.datasets import (
     land,
     landed,
     load,
+    version_of,
 )
 from datalake_assets.lake.declared import Column, parse_type
 from datalake_assets.lake.landing import SourceAccount
@@ -313,3 +314,56 @@ async def test_killed_at_any_step_the_next_run_ends_as_an_undisturbed_one(lake, 
     await lake.load()
     assert [row[0] for row in await lake.rows()] == [1, 2]
     assert await lake.connection.fetchval("select count(*) from pg_tables where schemaname = 'lake_parts'") == 2
+
+
+DAILY = replace(DATASET, extracts=(DEAL_WITH_PARTS,))
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert"])
+async def test_a_refused_day_is_told_and_does_not_keep_back_the_days_after_it(lake, mode):
+    """It can never be landed again: sources answer for the present."""
+    dataset = replace(DAILY, mode=mode)
+    for day, flaw in ((1, {}), (2, {"open": "yes"}), (3, {})):
+        await lake.land([deal(day, **flaw)], day=day, dataset=dataset)
+    with pytest.raises(ChecksFailedError):
+        await lake.load(dataset)
+    assert [row[0] for row in await lake.rows()] == [1, 3]
+
+
+async def test_a_table_that_was_emptied_by_hand_is_not_called_loaded(lake):
+    await lake.land([deal(1)])
+    await lake.load()
+    await lake.connection.execute("delete from dit.deals")
+    await lake.load()
+    assert len(await lake.rows()) == 1
+
+
+async def test_a_key_twice_in_an_upsert_is_a_failed_check(lake):
+    dataset = replace(DAILY, mode="upsert")
+    await lake.land([deal(1)], [deal(1, note="x")], dataset=dataset)
+    with pytest.raises(ChecksFailedError):
+        await lake.load(dataset)
+
+
+async def test_field_names_in_messages_are_few_and_plain(lake):
+    """Objects that are used as maps have personal data for names."""
+    dataset = replace(DATASET, extracts=(replace(DEAL_WITH_PARTS, unknown_fields="fail"),))
+    names = [f"field_{number}" for number in range(1000)]
+    await lake.land([deal(1, **dict.fromkeys(["jane.doe@example.edu", *names], 1))], dataset=dataset)
+    with pytest.raises(ChecksFailedError) as caught:
+        await lake.load(dataset)
+    assert len(str(caught.value)) < 1000
+    assert "jane.doe" not in str(caught.value)
+
+
+async def test_a_version_that_differs_from_page_to_page_is_none_of_the_dataset(lake):
+    """Frameworks hash each page: a record that changes on the second leaves the first as it was."""
+
+    async def two() -> AsyncIterator[Page]:
+        for number in (1, 2):
+            yield page(number, orjson.dumps([deal(number)]), validators=Validators(f'"{number}"'))
+
+    clock = Clock(date(2026, 3, 1))
+    await land(lake.connection, lake.store, Ledger(), DATASET, two(), SourceAccount, run_id="run", clock=clock)
+    (manifest,) = landed(lake.store, DATASET.landing)
+    assert not version_of(manifest)

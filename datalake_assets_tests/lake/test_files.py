@@ -141,7 +141,8 @@ def test_a_file_of_another_colour_fails_with_a_sentence(tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (b"id,id\n1,2\n", "names column id more than once"),
-        (b"<html>Not here</html>", "has no column id; its columns are <html>"),
+        (b"<html>Not here</html>", "has no column id; it begins like a web page"),
+        (b"ID,id,ID\n1,2,3\n", r"names column \(1 of 3\) more than once"),
         (b"PAR1", "is a Parquet file"),
     ],
 )
@@ -216,3 +217,102 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         assert int(rows) == pieces * 10_000
         peaks.append(int(peak))
     assert peaks[1] < peaks[0] * 1.25
+
+
+QUOTES = {
+    "never closed": b'id,note\n1,"open\n2,b\n3,c\n',
+    "never closed, in a row of another length": b'id,note\n"1\n2,b\n3,c\n',
+    "closed by that of a later row": b'id,note\n1,"open\n2,"b"\n3,c\n',
+    "closed within a value": b'id,note\n1,"two\nlines" more\n',
+}
+
+
+@pytest.mark.parametrize("flaw", QUOTES)
+@pytest.mark.parametrize("packed", [False, True])
+def test_rows_are_not_hidden_in_a_value_whose_quote_is_not_closed(tmp_path: Path, flaw: str, packed: bool) -> None:
+    """Arrow takes all that follows for one value, so that rows would be lost without a word."""
+    content = gzip.compress(QUOTES[flaw]) if packed else QUOTES[flaw]
+    with pytest.raises(FileError, match="A quote is not closed where its value ends, before line"):
+        rows_of(write(tmp_path, content), column("id"), column("note"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "latin-1"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_line_breaks_and_doubled_quotes_within_values_are_kept(tmp_path: Path, end: str, encoding: str) -> None:
+    mark = "\ufeff" if encoding == "utf-8" else ""
+    text = f'{mark}"id","note"{end}1,"two{end}lines, ""quoted"""{end}2,5" pipe{end}3,"é"'.encode(encoding)
+    rows = rows_of(write(tmp_path, text), column("id"), column("note"), encoding=encoding)
+    assert values(rows, "note") == [f'two{end}lines, "quoted"', '5" pipe', "é"]
+    assert values(rows, "line") == [2, 4, 5]
+
+
+PACKED = gzip.compress(b"id\n1\n")
+
+
+def test_a_gzip_of_several_members_is_read_to_its_end(tmp_path: Path) -> None:
+    rows = rows_of(write(tmp_path, PACKED + gzip.compress(b"2\n")), column("id", "integer"))
+    assert values(rows, "id") == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PACKED + b"garbage",
+        PACKED + bytes(20),
+        PACKED + PACKED[:5],
+        PACKED[:-8] + bytes(8),
+        PACKED + gzip.compress(b"2\n")[:-4],
+        PACKED[:-1],
+    ],
+    ids=["garbage", "zeros", "a cut header", "a wrong sum", "a cut member", "a missing byte"],
+)
+def test_a_gzip_with_anything_wrong_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(FileError, match="it may be cut"):
+        rows_of(write(tmp_path, content), column("id", "integer"))
+
+
+def test_a_file_without_a_header_does_not_show_its_first_row(tmp_path: Path) -> None:
+    """The first row of such a file is somebody's data, and messages go to logs."""
+    with pytest.raises(FileError) as caught:
+        rows_of(write(tmp_path, "Jane Doe,900-12-3456,900-12-3456x\n"), column("name"), column("number"))
+    assert "nor any other that is declared among its 3; perhaps it has no header" in str(caught.value)
+    with pytest.raises(FileError) as repeated:
+        rows_of(write(tmp_path, "Jane Doe,Jane Doe\n"), column("name"))
+    assert "900" not in str(caught.value)
+    assert "Jane" not in str(caught.value) + str(repeated.value)
+
+
+def test_sensitive_columns_of_a_refused_row_are_not_kept(tmp_path: Path) -> None:
+    """Invariant 6; a row of another length is not kept at all, because nobody knows which value is which."""
+    text = "id,SSN,note\n1,900-12-3456,a\nx,900-12-3457,b\n2,900-12-3458\n"
+    rows = rows_of(write(tmp_path, text), column("id", "integer"), column("note"))
+    documents = [row["document"] for row in rows if row["rule"]]
+    assert [orjson.loads(document) for document in documents] in (
+        [{"id": "x", "note": "b"}, {}],
+        [{}, {"id": "x", "note": "b"}],
+    )
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_times_of_a_parquet_file_may_be_counted_in_any_unit(tmp_path: Path, unit: str) -> None:
+    """pandas writes nanoseconds."""
+    path = tmp_path / "trips.parquet"
+    at = pa.array([1_600_000_000], pa.timestamp("s")).cast(pa.timestamp(unit))
+    pq.write_table(pa.table({"at": at}), path)
+    [row] = rows_of(path, column("at", "timestamp"), type="parquet")
+    assert (row["at"].year, row["rule"]) == (2020, None)
+
+
+def test_a_time_that_no_timestamp_holds_costs_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "trips.parquet"
+    pq.write_table(pa.table({"at": pa.array([1_001, 1_000], pa.timestamp("ns"))}), path)
+    rows = rows_of(path, column("at", "timestamp"), type="parquet")
+    assert values(rows, "rule") == ["not_a_timestamp", "not_a_timestamp"]
+    assert orjson.loads(rows[0]["document"]) == {"at": "1970-01-01 00:00:00.000001001"}
+
+
+def test_a_column_of_lists_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "trips.parquet"
+    pq.write_table(pa.table({"id": pa.array([[1]])}), path)
+    with pytest.raises(FileError, match="Column id holds no single values but list"):
+        rows_of(path, column("id"), type="parquet")

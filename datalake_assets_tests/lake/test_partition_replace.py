@@ -394,3 +394,21 @@ async def test_a_killed_load_leaves_the_old_month_and_the_next_one_needs_no_clea
     await months.land(one, run_id="after")
     await months.load(one, run_id="after")
     assert [row.rpartition(",")[2] for row in await months.rows()] == ["2.00)", "3.00)"]
+
+
+async def test_two_tables_of_a_new_schema_at_once_are_both_made(months, lake_address):
+    async def make(number: int) -> None:
+        async with session(lake_address, application_name=f"run {number}") as connection:
+            await ensure_table(connection, replace(TABLE, name=TableName(RIDES.schema, f"t{number}")))
+
+    await asyncio.gather(*(make(number) for number in range(8)))
+
+
+async def test_a_file_whose_snapshot_is_gone_is_landed_again(months):
+    one = months.write("green", JANUARY, "2021-01-01 00:00:00,1,10.00")
+    await months.land(one)
+    for file in (months.folder / "lake").rglob("*.parquet"):
+        file.unlink()
+    await months.land(one)
+    await months.load(one)
+    assert len(await months.rows()) == 1

@@ -1,5 +1,6 @@
 """Rules for the rows of a file: in their order, on exact values, and kept away from everything but the rows."""
 
+import time
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -65,6 +66,45 @@ def test_a_row_that_is_refused_already_is_not_judged_again(tmp_path: Path) -> No
     assert (row["rule"], row["dropped"]) == ("not_a_decimal", False)
 
 
+def test_a_decimal_without_declared_digits_keeps_those_it_is_set_to(tmp_path: Path) -> None:
+    """DuckDB's own `numeric` has three digits behind the point."""
+    columns = [Column("rate", "rate", parse_type("decimal"))]
+    path = tmp_path / "rates.csv"
+    path.write_text("rate\n1\n")
+    file = RowFile(path, "rates.csv", Format(), [FileColumn(columns[0], ("rate",))])
+    rules = RowRules([Rule("exact", "rate = 1", "set", {"rate": "0.123456789012345678"})], columns, {})
+    [(batch, _)] = rules.apply(file.batches())
+    assert batch.column("rate").to_pylist() == [Decimal("0.123456789012345678")]
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_the_month_of_a_moment_does_not_hang_on_the_machine(
+    tmp_path: Path, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        columns = [Column("moment", "moment", parse_type("timestamptz"))]
+        path = tmp_path / "moments.csv"
+        path.write_text("moment\n2021-01-31 23:30:00Z\n2021-02-01 00:30:00Z\n")
+        file = RowFile(path, "moments.csv", Format(), [FileColumn(columns[0], ("moment",))])
+        rule = Rule("outside", "date_trunc('month', moment) <> month", "quarantine")
+        [(batch, _)] = RowRules([rule], columns, {"month": pa.scalar(date(2021, 1, 1))}).apply(file.batches())
+        assert batch.column("rule").to_pylist() == [None, "outside"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    "condition", ["begun > now()", "begun < current_date", "begun > date 'today'", "random() < 0.5", "uuid() = flag"]
+)
+def test_a_rule_that_gives_other_rows_the_next_time_is_refused(condition: str) -> None:
+    """Invariant 9."""
+    with pytest.raises(RuleError, match="is another one each time"):
+        RowRules([Rule("clock", condition, "drop")], COLUMNS, {})
+
+
 def test_decimals_are_compared_exactly(tmp_path: Path) -> None:
     rule = Rule("sum", "total = 0.1 + 0.2", "drop")
     [row] = applied(tmp_path, ["2021-01-01 00:00:00,1,0.30,N"], rule)
@@ -76,8 +116,9 @@ def test_decimals_are_compared_exactly(tmp_path: Path) -> None:
     ("rule", "sentence"),
     [
         (Rule("typo", "passenger = 0", "drop"), "passenger"),
-        (Rule("half", "total >", "drop"), "is no condition"),
-        (Rule("text", "flag", "set", {"total": "nothing"}), "is no condition"),
+        (Rule("half", "total >", "drop"), "no SQL expression"),
+        (Rule("two", "true; select 1", "drop"), "no SQL expression"),
+        (Rule("text", "flag", "set", {"total": "nothing"}), "no column nothing"),
         (Rule("file", "(select count(*) from read_csv('/etc/passwd')) > 0", "drop"), "is no condition"),
     ],
 )

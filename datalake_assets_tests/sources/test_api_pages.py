@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from datalake_assets.sources.api_pages import Page, Paging, _Walk, pages, unchanged
+from datalake_assets.sources.api_pages import Page, Paging, _early_member, _Walk, pages, unchanged
 from datalake_assets.sources.errors import PermanentSourceError
 from datalake_assets.sources.http import HttpSource
 from datalake_assets.sources.validators import Validators
@@ -319,3 +319,38 @@ async def test_a_source_that_heeds_no_condition_still_tells_by_its_tag() -> None
     async with server, source(server) as opened:
         assert await unchanged(opened, PATH, Paging(), Validators(etag='"v1"'))
         assert not await unchanged(opened, PATH, Paging(), Validators(etag='"v2"'))
+
+
+LATE = [
+    (b'{"next": null, "results": [{"id": 1}], "next": "?cursor=3"}', "two next pages"),
+    (b'{"next": "?cursor=3", "results": [{"id": %d}], "next": null}', "two next pages"),
+]
+
+
+@pytest.mark.parametrize(("body", "said"), LATE)
+async def test_a_next_page_that_is_named_first_is_not_believed_if_another_one_is_named_later(body, said):
+    """The first one is followed before the page is parsed."""
+    with pytest.raises(PermanentSourceError, match=said):
+        await read(api(lambda _, query: body.replace(b"%d", str(len(query)).encode())), Paging())
+
+
+EARLY = [
+    b'{"next":"a\\/b"',
+    b'\n{ "count" : 7, "ok":true ,"next" :null,"results":[]}',
+    b'{"a":"x \\" y","next":"b","results":[]}',
+]
+NOT_EARLY = [
+    b'{"a":{"next":"no"},"next":"yes"}',
+    b'{"a":"\\"next\\":\\"no\\""}',
+    b'{"results":[{"next":"no"}],"next":"yes"}',
+    b'[{"next":"no"}]',
+    b'{"next":7,"results":[]}',
+]
+
+
+def test_the_next_page_is_found_early_where_it_stands_before_the_records_and_nowhere_else():
+    pattern = _early_member("next")
+    assert pattern is not None
+    assert [found[1] for body in EARLY if (found := pattern.match(body + b","))] == [b'"a\\/b"', b"null", b'"b"']
+    assert [body for body in NOT_EARLY if pattern.match(body)] == []
+    assert _early_member("meta.next") is None

@@ -1,9 +1,11 @@
--- The rows of every period. `periods`: first day as a literal, and the view of that period.
+-- The rows of every period. `periods`: first day as a literal, the view of that period, and the types of columns that
+-- it does not have.
 {% for period in periods %}
 select
     {{ period.start }} as {{ column }},
 {% for name in names %}
-    {{ name | column }}{% if not loop.last %},{% endif %}
+    {% if name in period.missing %}cast(null as {{ period.missing[name] }}) as {% endif %}{{ name | column }}
+    {%- if not loop.last %},{% endif %}
 
 {% endfor %}
 from {{ period.view | table }}

@@ -1,5 +1,8 @@
--- Rows of a partition at its latest load; none if it was never loaded. $1: asset, $2: partition.
-select rows_new
+-- Rows of a partition at its latest load, and what it was loaded from; none if it was never loaded. $1: asset,
+-- $2: partition.
+select
+    rows_new,
+    snapshot_sha256
 from ops.receipt
 where asset = $1 and partition = $2
 order by attempt desc

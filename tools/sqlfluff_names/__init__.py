@@ -81,4 +81,4 @@ types = {"strm": "text"}
 view = TableName("dit", "completed_omis_orders")
 fields = ({"expression": "strm", "name": "Term"}, {"expression": "net_price / 100", "name": "Net Price"})
 condition = "net_price > 0"
-periods = ({"start": "date '2019-07-01'", "view": view},)
+periods = ({"start": "date '2019-07-01'", "view": view, "missing": {}},)

@@ -15,9 +15,11 @@ import yaml
 
 from datalake_assets.assets.layers import ONE_RETRY, is_last_attempt
 from datalake_assets.assets.reporting import account, reported_failures
+from datalake_assets.components.scheduling import job_name
 from datalake_assets.components.url_files import UrlFilesSpec
 from datalake_assets.keys import TableName
 from datalake_assets.lake.ledger import Receipt
+from datalake_assets.lake.outcomes import Outcomes
 from datalake_assets.lake.partition_replace import (
     PartitionedTable,
     TableColumn,
@@ -87,7 +89,12 @@ def build_revenue(rides: UrlFilesSpec) -> dg.Definitions:
         [["trips", "named_rides"]],
         "One row per color, month and zone where trips begin: trips, revenue, fares and averages.",
     )
-    return dg.Definitions(assets=[named, revenue])
+    job = dg.define_asset_job(
+        name=job_name(TableName(rides.name.schema, "monthly_revenue"), "load"),
+        selection=dg.AssetSelection.assets(named, revenue),
+        description="Makes both tables of the trips of a color and month.",
+    )
+    return dg.Definitions(assets=[named, revenue], jobs=[job])
 
 
 def _asset(
@@ -141,11 +148,15 @@ def _asset(
     def made(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with it Dagster expects no results of checks
         async def run() -> tuple[Receipt, int, dg.AssetCheckResult]:
             values = _values(rides, context.partition_key)
-            receipt = Receipt(
-                asset=str(table.name), partition=context.partition_key, run_id=context.run.run_id, load_date=values[1]
-            )
             async with lake.connect(context.run.run_id) as connection:
                 await ensure_table(connection, table)
+                receipt = Receipt(
+                    asset=str(table.name),
+                    partition=context.partition_key,
+                    run_id=context.run.run_id,
+                    load_date=values[1],
+                    outcomes=await _one_row_per_trip(connection, values) if name == "named_rides" else None,
+                )
                 done = await replace_partition_by_query(connection, lake.ledger, table, values, query, receipt)
                 rows = await connection.fetchval(statement("files/row_count.sql"), str(table.name))
                 return done, rows, await _adds_up(connection, name, values)
@@ -165,8 +176,13 @@ def _asset(
     return made
 
 
+async def _one_row_per_trip(connection: asyncpg.Connection, values: Sequence[str | date]) -> Outcomes:
+    """How many rows must come: a lookup that holds a key twice would double trips, and is refused before they show."""
+    trips, _ = await connection.fetchrow(statement("taxi/totals/rides.sql"), *values)
+    return Outcomes(asked=trips, data=trips)
+
+
 async def _adds_up(connection: asyncpg.Connection, name: str, values: Sequence[str | date]) -> dg.AssetCheckResult:
-    """A zone that a lookup holds twice would double its trips."""
     trips, revenue = await connection.fetchrow(statement("taxi/totals/rides.sql"), *values)
     counted, summed = await connection.fetchrow(statement(f"taxi/totals/{name}.sql"), *values)
     return dg.AssetCheckResult(

@@ -1,0 +1,3 @@
+-- Ways to pay.
+select count(*) as total
+from trips.payment_types

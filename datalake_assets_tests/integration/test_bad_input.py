@@ -25,7 +25,7 @@ def lake(postgres_server: PostgresAddress, tmp_path_factory: pytest.TempPathFact
         (
             ["run", "term_nightly"],
             {},
-            "There is no job 'term_nightly'. What to do: Jobs: course_daily, person_daily, term_daily.",
+            "There is no job 'term_nightly'. What to do: By day: course_daily, person_daily, term_daily. Declared ",
         ),
         (["run", "term_daily", "--date", "2019-01-01"], {}, "2019-01-01 is no partition of term_daily"),
         (["run", "term_daily", "--date", "tomorrow"], {}, "does not match the format"),

@@ -107,7 +107,7 @@ def test_nothing_sensitive_stays_in_any_table(demo: Demo, database: str) -> None
 
 def test_nothing_sensitive_is_said(demo: Demo) -> None:
     """Invariant 6: what the command prints."""
-    assert "All 2 days are as they should be" in demo.output
+    assert "All 2 days and 11 declared pipelines are as they should be" in demo.output
     assert demo.canaries.in_bytes(demo.output.encode(), "output") == []
 
 

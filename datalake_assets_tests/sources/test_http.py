@@ -788,7 +788,9 @@ def everything_said(error: BaseException) -> str:
 
 
 @pytest.fixture
-def everything_logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+def everything_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    # When Dagster migrates its storage in this process, it disables the loggers that are there already.
+    monkeypatch.setattr(logging.getLogger("httpx"), "disabled", False)
     caplog.set_level(logging.DEBUG)
     return caplog
 

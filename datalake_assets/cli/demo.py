@@ -1,7 +1,8 @@
 """`datalake demo`: simulated days through the whole lake, each compared with what the simulator says is true.
 
 Starts everything, loads every day as a Dagster job, shows what happened, and judges it. The loading itself is
-that of production; nothing here stands in for it.
+that of production; nothing here stands in for it. The declared pipelines, which end the demo, are in
+`demo_pipelines.py`.
 """
 
 import asyncio

@@ -3,7 +3,8 @@
 A declared table is partitioned and has exactly one partition, in schema `lake_parts`. A load fills a new partition
 that nobody can see, has it judged, and swaps it for the old one. Views, materialised views, grants, owners, indexes,
 triggers and comments are attached to the table and are never touched; a reader waits for a moment at most. A killed
-load leaves nothing, because all of it is one transaction. What rows hold, and what is judged, is the callers' business.
+load leaves nothing, because all of it is one transaction; a partition that was filled ahead of its load, and is part of
+no table, is taken or dropped by the next one. What rows hold, and what is judged, is the callers' business.
 """
 
 import asyncio
